@@ -39,7 +39,7 @@ import transformers
 from torch import Tensor, nn
 
 from bench import command_line
-from bench.attention_cases import BIGBIRD, CASES, ENCODER, GENERATE, GPU, LED, TINY, AttentionCase
+from bench.attention_cases import CASES, ENCODER, GENERATE, GPU, LED, TINY, AttentionCase
 from bench.shape_rates import Meter, Shape
 from longwatt.energy.__main__ import choose_gpus
 from longwatt.gpus.listing import GpuError
@@ -160,8 +160,9 @@ class Work:
             NotThere: this version has none, or it refuses this model.
         """
         path, encoder = _part("path"), _part(self.case.family)
-        made = path.FastPath(self.model, encoder.encode, self.case.family == BIGBIRD)
-        reason = path.configuration_refusal(self.model.config) or made.refusal_on(self.device)
+        is_led = self.case.family == LED
+        made = path.FastPath(self.model, encoder.encode, not is_led, is_led)
+        reason = path.model_refusal(self.model) or made.refusal_on(self.device)
         if reason:
             raise NotThere(reason)
         made.attach()

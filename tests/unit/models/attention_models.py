@@ -33,7 +33,7 @@ def led_model(window=8, layers: int = 2, heads: int = 2, width: int = 16, **sett
     )  # fmt: skip
     model = LEDForConditionalGeneration(config)
     spread(model)
-    FastPath(model, led.encode, norm_first=False).attach()
+    FastPath(model, led.encode, norm_first=False, first_is_global=True).attach()
     return model
 
 
@@ -71,7 +71,7 @@ def assert_equal_training(model, batch) -> None:
     In float64, with LED's own softmax still in float32, every parameter's own gradient is equal. In
     float32 all together are, within 1e-5: one much smaller than the others is rounding.
     """
-    for kind, relative in ((torch.float64, 1e-6), (torch.float32, 1e-5)):
+    for kind, relative in ((torch.float64, 5e-6), (torch.float32, 1e-5)):
         model.to(kind)
         loss, slow = loss_and_gradients(model, stock_forward(model, batch).loss)
         fast_loss, fast = loss_and_gradients(model, model(**batch).loss)

@@ -238,7 +238,7 @@ def step(forward, model, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 def assert_a_step_is_stock(model, batch, encode=led.encode, norm_first=False, tolerance=1e-5):
     stock = type(model).forward
     theirs = step(lambda **given: stock(model, **given), model, batch)
-    FastPath(model, encode, norm_first).attach()
+    FastPath(model, encode, norm_first, first_is_global=not norm_first).attach()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the path says so where it is not taken
         ours = step(model, model, batch)
@@ -379,7 +379,7 @@ def test_an_old_gpu_says_so(monkeypatch, capability, dtype, words):
     # Mixed precision computes in its own type, whatever the weights are.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: dtype)
-    path = FastPath(tiny_led(), led.encode, False)
+    path = FastPath(tiny_led(), led.encode, norm_first=False, first_is_global=True)
     found = path.refusal_on(torch.device("cuda"))
     assert found is None if words is None else words in found
     precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}.get(dtype)
@@ -399,7 +399,7 @@ def test_a_kernel_that_cannot_be_made_says_what_to_do():
 
 def test_a_device_that_cannot_takes_the_stock_path_and_says_why():
     model = tiny_led()
-    path = FastPath(model, led.encode, False)
+    path = FastPath(model, led.encode, norm_first=False, first_is_global=True)
     batch = {name: value.to("meta") for name, value in batch_of(9, 5).items()}
     batch["attention_mask"] = batch_of(9, 5)["attention_mask"]
     batch["global_attention_mask"] = batch_of(9, 5)["global_attention_mask"]

@@ -69,7 +69,8 @@ def encode_whole(encoder, input_ids, packing):
 
 def path_of(model) -> FastPath:
     is_led = isinstance(model, LEDForConditionalGeneration)
-    path = FastPath(model, led.encode if is_led else encode_whole, norm_first=not is_led)
+    encode = led.encode if is_led else encode_whole
+    path = FastPath(model, encode, norm_first=not is_led, first_is_global=is_led)
     path.attach()
     return path
 
@@ -323,7 +324,8 @@ def test_a_model_in_training_mode_is_left_to_transformers(path, batch):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_documents_are_encoded_once_and_kept_once(beams, monkeypatch):
     model, calls, held = made("led"), [], []
-    path = FastPath(model, lambda *given: calls.append(1) or led.encode(*given), False)
+    encode = lambda *given: calls.append(1) or led.encode(*given)  # noqa: E731
+    path = FastPath(model, encode, norm_first=False, first_is_global=True)
     path.attach()
     kept = documents.FromKeys.__init__
     monkeypatch.setattr(documents, "WORTH", 0)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LEDForConditionalGeneration
 
 from longwatt.models.attention import band, led
 from longwatt.models.attention.band import Band, band_attention, document_calls
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.path import configuration_refusal
+from longwatt.models.attention.path import model_refusal
 from tests.unit.models.attention_models import (
     assert_equal_training,
     batch_of,
@@ -146,6 +147,48 @@ def test_a_batch_of_another_kind_takes_the_stock_path(change):
     assert torch.equal(found.logits, expected.logits)
 
 
+def test_without_a_global_mask_no_token_is_global():
+    batch = {k: v for k, v in batch_of([9, 4], [2, 2]).items() if k != "global_attention_mask"}
+    with pytest.warns(UserWarning, match="other tokens are global"):
+        found = led_model()(**batch).loss
+    assert torch.equal(found, stock_forward(led_model(), batch).loss)
+
+
+def test_a_copy_of_a_model_computes_with_its_own_weights():
+    model = led_model()
+    batch = batch_of([9, 4], [2, 2])
+    copied = copy.deepcopy(model)
+    for parameter in copied.parameters():
+        parameter.data *= 0.5
+    assert_equal_training(copied, batch)
+    assert not torch.equal(copied(**batch).loss, model(**batch).loss)
+
+
+class Doubled(LEDForConditionalGeneration):
+    """A model whose own code the fast path would skip."""
+
+    def forward(self, *args, **kwargs):
+        found = super().forward(*args, **kwargs)
+        found.loss *= 2
+        return found
+
+
+def test_code_that_the_fast_path_would_skip_keeps_the_stock_path():
+    model = led_model()
+    reason = model_refusal(Doubled(model.config))
+    assert "'model' is a" in reason and "Doubled" in reason
+    hooked = led_model()
+    hooked.get_encoder().layers[1].register_forward_hook(lambda *seen: None)
+    assert "layers.1" in model_refusal(hooked)
+    adapted = led_model()
+    adapted.led.encoder.layers[0].fc1 = Adapted(16, 32)
+    assert "fc1" in model_refusal(adapted)
+
+
+class Adapted(torch.nn.Linear):
+    """A linear map that does something else beside its weights."""
+
+
 def test_attentions_asked_for_come_from_the_stock_path():
     found = MODEL(**batch_of([9], [2]), output_attentions=True)
     assert found.encoder_attentions is not None
@@ -155,10 +198,10 @@ def test_attentions_asked_for_come_from_the_stock_path():
     "setting", [{"attention_dropout": 0.1}, {"encoder_layerdrop": 0.1}, {"output_attentions": True}]
 )
 def test_what_is_not_exact_is_refused_with_its_key(setting):
-    config = led_model(**setting).config
+    model = led_model(**setting)
     ((key, _),) = setting.items()
-    assert key in (configuration_refusal(config) or "")
-    assert configuration_refusal(led_model().config) is None
+    assert key in (model_refusal(model) or "")
+    assert model_refusal(led_model()) is None
 
 
 def dense(qkv, first, lengths, reach, heads):

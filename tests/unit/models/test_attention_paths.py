@@ -6,7 +6,7 @@ import torch
 from longwatt.models import family_names, load_family
 from longwatt.models.attention.path import FastPath
 from longwatt.models.errors import ModelError
-from longwatt.models.family import FAST, STOCK, attention_path
+from longwatt.models.family import FAST, STOCK, Example, attention_path
 from longwatt.models.led import LED
 from tests.unit.models.test_families import BART_LIKE, BIGBIRD, build, tokenizer
 
@@ -114,3 +114,30 @@ def test_a_device_that_cannot_take_the_fast_path_is_found_when_a_model_is_placed
     family.place(model, torch.device("cpu"), "bf16")
     assert (family.attention, family.attention_reason, family.fast) == (STOCK, REASON, None)
     assert "forward" not in vars(model)
+
+
+def test_batches_that_need_the_stock_path_are_told(tokenizer):
+    family, model = build(tokenizer, "led", {**LED_LIKE, "dropout": 0.0})
+    batch = family.collate([Example("a", [0, 5, 6, 2], [0, 7, 2], ("x",))], None, None)
+    family.loss(model, batch)
+    assert (family.attention, family.attention_reason) == (FAST, None)
+    batch["global_attention_mask"][:, 1] = 1
+    with pytest.warns(UserWarning, match="stock path: other tokens are global"):
+        family.loss(model, batch)
+    assert family.attention == "fast / stock"
+    assert "other tokens are global" in family.notes({}, 16)[0]
+
+
+def test_a_window_that_transformers_cannot_compute_is_refused(tokenizer):
+    with pytest.raises(ModelError, match=r"attention_window .* whole number from 4, but is 2"):
+        build(tokenizer, "led", {**LED_LIKE, "attention_window": [8, 2], "encoder_layers": 2})
+
+
+def test_a_model_built_earlier_is_still_predicted(tokenizer):
+    """A family keeps the fast path of the model built last; another's predictions are stock's."""
+    family, first = build(tokenizer, "led", LED_LIKE)
+    batch = family.collate([Example("a", [0, 5, 6, 2], [0, 7, 2], ("x",))], None, None)
+    how = {"protocol": "teacher_forced", "generation": {"max_new_tokens": 2}}
+    expected = family.predict(first, batch, how)
+    family.build({"config": LED_LIKE}, tokenizer, None, 64, 8)
+    assert family.predict(first, batch, how) == expected

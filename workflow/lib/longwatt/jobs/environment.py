@@ -74,10 +74,15 @@ def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool, **facts: An
     append(path, {**machine_facts(budget), **facts})
 
 
-def noted(folder: Path | str) -> dict[str, Any]:
-    """Describe what all attempts with kept work computed on, with differing values joined."""
+def noted(folder: Path | str, **now: str) -> dict[str, Any]:
+    """Describe what all attempts with kept work computed on, with differing values joined.
+
+    Args:
+        now: values that may have changed since this attempt was noted.
+    """
     path = Path(folder) / NOTES
-    return _together(json_lines(path.read_text(encoding="utf-8")) if path.exists() else [])
+    found = _together(json_lines(path.read_text(encoding="utf-8")) if path.exists() else [])
+    return {**found, **{name: joined([str(found.get(name, n)), n]) for name, n in now.items()}}
 
 
 def say_attention(family: Family) -> None:
@@ -103,4 +108,5 @@ def _value(values: list[Any]) -> Any:
 
 def joined(values: Iterable[str]) -> str:
     """Join the differing values of attempts or batches, in the order given."""
-    return BETWEEN_VALUES.join(dict.fromkeys(values))
+    each = (part for value in values for part in value.split(BETWEEN_VALUES))
+    return BETWEEN_VALUES.join(dict.fromkeys(each))

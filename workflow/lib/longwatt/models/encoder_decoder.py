@@ -10,6 +10,7 @@ from longwatt.files import read_object
 from longwatt.models import configurations
 from longwatt.models.errors import ModelError
 from longwatt.models.family import (
+    BOTH,
     IGNORED,
     STOCK,
     Answer,
@@ -46,6 +47,19 @@ class EncoderDecoder(Family):
     defaults: ClassVar[Mapping[str, Any]] = {}
     pad_token_id: int = 1
     fast: FastPath | None = None  # of the model built last, where it takes that path
+    _path: str = STOCK
+    _reason: str | None = None
+
+    @property
+    def attention(self) -> str:  # type: ignore[override]  # an attribute of other families
+        """Return the path in use, or both where batches have needed the other one."""
+        return BOTH if self.fast is not None and self.fast.refused else self._path
+
+    @property
+    def attention_reason(self) -> str | None:  # type: ignore[override]
+        """Say why the path in use is not the chosen one, or not for all batches."""
+        refused = sorted(self.fast.refused) if self.fast is not None else []
+        return self._reason or "; ".join(refused) or None
 
     def check(
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
@@ -99,8 +113,8 @@ class EncoderDecoder(Family):
         _check_start(built)
         self._adapt(built, seq_len)
         path = attention_path(self, model)
-        self.attention_reason = self._attach(built, path)
-        self.attention = STOCK if self.attention_reason else path
+        self._reason = self._attach(built, path)
+        self._path = STOCK if self._reason else path
         return built  # type: ignore[no-any-return]
 
     def _adapt(self, built: Any, seq_len: int) -> None:
@@ -118,7 +132,7 @@ class EncoderDecoder(Family):
             return None
         from longwatt.models.attention import path as paths
 
-        if (reason := paths.configuration_refusal(built.config)) is None:
+        if (reason := paths.model_refusal(built)) is None:
             self.fast = self._fast_path(built)
             self.fast.attach()
         return reason
@@ -128,7 +142,7 @@ class EncoderDecoder(Family):
         placed = model.to(device)
         if self.fast is not None and (reason := self.fast.refusal_on(device, precision)):
             self.fast.detach()
-            self.fast, self.attention, self.attention_reason = None, STOCK, reason
+            self.fast, self._path, self._reason = None, STOCK, reason
         return placed
 
     def _fast_path(self, built: Any) -> FastPath:
@@ -153,7 +167,8 @@ class EncoderDecoder(Family):
             return found
         if how["protocol"] == "teacher_forced":
             # The argmax under gold decoder inputs, as arXiv 2204.07288 scored its models.
-            best = model(**batch).logits.argmax(-1)
+            # By the class's own: what is attached to a model returns no logits.
+            best = type(model).forward(model, **batch).logits.argmax(-1)
             kept = zip(best, batch["labels"] != IGNORED, strict=True)
             return [row[mask].tolist() for row, mask in kept]
         inputs = {key: value for key, value in batch.items() if key != "labels"}

@@ -19,6 +19,7 @@ Exits = Mapping[str, Any] | None  # a model entry's `exits`; None where it says 
 Labels = Mapping[str, str]  # by example's id
 # Paths of attention: longwatt's own exact code, and that of transformers.
 FAST, STOCK = "fast", "stock"
+BOTH = f"{FAST} / {STOCK}"  # of a training or an inference whose batches needed both
 IGNORED = -100  # the label that no loss counts
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from longwatt.models import configurations
 from longwatt.models.encoder_decoder import EncoderDecoder
-from longwatt.models.family import FAST, STOCK, Batch, Example
+from longwatt.models.family import FAST, STOCK, Batch, Config, Example, Exits
 
 if TYPE_CHECKING:
     from longwatt.models.attention.path import FastPath
+
+LEAST_WINDOW = 4  # tokens, two on each side
 
 
 class LED(EncoderDecoder):
@@ -30,7 +33,16 @@ class LED(EncoderDecoder):
     def _fast_path(self, built: Any) -> FastPath:
         from longwatt.models.attention import led, path
 
-        return path.FastPath(built, led.encode, norm_first=False)
+        return path.FastPath(built, led.encode, norm_first=False, first_is_global=True)
+
+    def check(
+        self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
+    ) -> None:
+        """See `Family.check`. transformers' own attention fails with a window below four."""
+        super().check(config, given, seq_len, target_tokens, exits)
+        asked = config.get("attention_window")
+        for window in asked if isinstance(asked, list) else [asked]:
+            configurations.whole_number("attention_window", window, least=LEAST_WINDOW)
 
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`. It adds global_attention_mask (batch, length)."""

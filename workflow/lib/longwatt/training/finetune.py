@@ -427,7 +427,7 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         **({"encoder": settings["encoder"]} if "encoder" in settings else {}),
         "validation_examples": len(trainer.validator.examples),
         "peak_memory_kind": torch_device.peak_memory_kind(trainer.args.device),
-        **environment.noted(work.path),
+        **environment.noted(work.path, attention=trainer.family.attention),
         "attempts": work.starts(),
         "execution": dict(spec.execution),
         "identity": dict(spec.identity),

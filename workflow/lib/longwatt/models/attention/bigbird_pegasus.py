@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -57,8 +57,8 @@ def _attention(encoder: Any, packing: Packing) -> Attend:
     if encoder.attention_type == FULL:
         return partial(_full, packing)
     # In evaluation transformers sees the first block once more for each random block.
-    repeated = 0 if encoder.training else random
-    return partial(_sparse, Pattern(Layout(packing, size), repeated))
+    layout = Layout(packing, size)
+    return partial(_sparse, {True: Pattern(layout, 0), False: Pattern(layout, random)})
 
 
 def _layer(layer: Any, attend: Attend, hidden: Tensor) -> Tensor:
@@ -77,9 +77,10 @@ def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
     return attend_all(attention.num_attention_heads, packing, query, key, value, packing)
 
 
-def _sparse(pattern: Pattern, attention: Any, qkv: Tensor) -> Tensor:
+def _sparse(patterns: Mapping[bool, Pattern], attention: Any, qkv: Tensor) -> Tensor:
+    pattern = patterns[attention.training]
     layout, heads, blocks = pattern.layout, attention.num_attention_heads, None
-    if attention.training and not pattern.repeated:
+    if attention.training:
         blocks = random_blocks(attention, (layout.last + 1) * layout.size)
     if qkv.device.type != "cpu":
         counts = _counted(blocks, heads, layout.last + 1, pattern.repeated, layout.size, qkv.device)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from longwatt.models.attention.decoder import (
@@ -39,21 +39,27 @@ UNSUPPORTED = {
 TAKEN = {"input_ids", "attention_mask", "global_attention_mask", "labels"}
 
 
-def configuration_refusal(config: Any) -> str | None:
-    """Say why a configuration cannot be computed exactly by the fast path, or return None."""
+def model_refusal(model: Any) -> str | None:
+    """Say why a built model cannot be computed exactly by the fast path, or return None."""
     for name, what in UNSUPPORTED.items():
-        if value := getattr(config, name, None):
+        if value := getattr(model.config, name, None):
             return f"{name} is {value}, and {what} needs the stock path"
+    for name, part in model.named_modules():
+        if not _is_plain(part):
+            whose = f"{type(part).__module__}.{type(part).__qualname__}"
+            return f"its part {name or 'model'!r} is a {whose}, whose own code the fast path skips"
     return None
+
+
+def _is_plain(part: nn.Module) -> bool:
+    """Check whether a module is torch's or transformers' own, without hooks."""
+    known = type(part).__module__.startswith(("torch.nn.", "transformers."))
+    odd = isinstance(part, nn.Linear) and type(part) is not nn.Linear
+    return known and not odd and not part._forward_hooks and not part._forward_pre_hooks
 
 
 # Types that products are computed in, by a budget's precision; in all others it is the model's.
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@functools.cache
-def _say(reason: str) -> None:
-    warnings.warn(f"attention takes the stock path: {reason}", stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,15 @@ class FastPath:
         model: transformers' model with its head.
         encode: encodes packed documents.
         norm_first: whether the layers normalise their input.
+        first_is_global: whether the first token of each document, and no other, is global.
+        refused: reasons why batches took the stock path so far.
     """
 
     model: Any
     encode: EncodePacked
     norm_first: bool
+    first_is_global: bool = False
+    refused: set[str] = field(default_factory=set, compare=False)
 
     def attach(self) -> None:
         """Let the model's `forward` take this path wherever it can.
@@ -78,16 +88,22 @@ class FastPath:
         """
         stock = type(self.model).forward
 
-        @functools.wraps(stock)
         def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
             if isinstance(steps := kwargs.get("past_key_values"), StepDecoder):
                 logits = steps.logits(kwargs["decoder_input_ids"][:, -1])
                 return Seq2SeqLMOutput(logits=logits[:, None], past_key_values=steps)
-            packing = None if args else self.packing(kwargs)
-            if packing is None or kwargs.get("labels") is None:
+            if args or kwargs.get("labels") is None:
                 return stock(model, *args, **kwargs)
-            return Seq2SeqLMOutput(loss=self._loss(kwargs, packing))
+            # A copy of the model holds this function too, and is to use its own weights.
+            path = self if model is self.model else replace(self, model=model)
+            packing = path.packing(kwargs)
+            if packing is None:
+                return stock(model, **kwargs)
+            return Seq2SeqLMOutput(loss=path._loss(kwargs, packing))
 
+        # Without `__wrapped__`, by which libraries would unwrap it. Generation asks for arguments.
+        forward.__signature__ = inspect.signature(stock)  # type: ignore[attr-defined]
+        forward.__doc__ = stock.__doc__
         self.model.forward = MethodType(forward, self.model)
 
     def detach(self) -> None:
@@ -111,14 +127,26 @@ class FastPath:
         """Pack a batch, or return None where this path cannot take it."""
         given = {name for name, value in batch.items() if value is not None}
         if not {"input_ids", "attention_mask"} <= given <= TAKEN:
-            return None
-        everywhere = batch.get("global_attention_mask")
-        if everywhere is not None and not _is_first_token(everywhere):
-            return None
-        if reason := self.refusal_on(batch["input_ids"].device):
-            _say(reason)
-            return None
-        return Packing.of(batch["attention_mask"])
+            return None  # more is asked for than a loss or a prediction
+        reason = self.refusal_on(batch["input_ids"].device)
+        if reason is None and not self._is_pattern(batch.get("global_attention_mask")):
+            reason = "other tokens are global than the fast path knows"
+        packing = None if reason else Packing.of(batch["attention_mask"])
+        if packing is None:
+            self._note(reason or "a document is empty, or padding precedes its tokens")
+        return packing
+
+    def _is_pattern(self, everywhere: Tensor | None) -> bool:
+        """Check whether a global attention mask is that of this path's pattern."""
+        if everywhere is None or not self.first_is_global:
+            return (everywhere is None) is not self.first_is_global
+        marked = everywhere != 0
+        return bool(marked[:, 0].all()) and int(marked.sum()) == len(marked)
+
+    def _note(self, reason: str) -> None:
+        if reason not in self.refused:
+            self.refused.add(reason)
+            warnings.warn(f"attention takes the stock path: {reason}", stacklevel=2)
 
     def encoded(self, batch: Batch, packing: Packing) -> Encoded:
         """Encode a packed batch."""
@@ -149,8 +177,3 @@ class FastPath:
         bias = self.model.final_logits_bias[0]
         weight, labels = self.model.lm_head.weight, batch["labels"][counted]
         return linear_cross_entropy(states, weight, labels, bias)
-
-
-def _is_first_token(mask: Tensor) -> bool:
-    """Check whether a global attention mask marks just the first token of each row."""
-    return bool((mask[:, 0] != 0).all()) and int((mask != 0).sum()) == len(mask)
