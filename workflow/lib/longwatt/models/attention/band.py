@@ -208,8 +208,7 @@ class _BandAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, first: Tensor, band: Band, heads: int) -> Tensor:
         """See `band_attention`."""
-        before, after = band.padding
-        tokens, padded = len(qkv), functional.pad(qkv, (0, 0, before, after))
+        before, tokens, padded = band.padding[0], len(qkv), _surrounded(qkv, band)
         query, key, value = padded.view(len(padded), 3, heads, -1).unbind(1)
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
         wide = torch.promote_types(qkv.dtype, torch.float32)
@@ -230,19 +229,29 @@ class _BandAttention(torch.autograd.Function):
         """Return the gradients of the projections and of the global rows."""
         band: Band = ctx.band
         padded, out, lse = ctx.saved_tensors
-        before, after = band.padding
+        before = band.padding[0]
         grad_first = grad[band.packing.starts].to(ctx.first_dtype)
-        grad = functional.pad(grad, (0, 0, before, after)).view(out.shape)
-        grad = grad.index_fill(0, band.packing.starts + before, 0)  # replaced by the global rows
+        # The global rows take the first tokens' places.
+        grad = _surrounded(grad, band).index_fill(0, band.packing.starts + before, 0)
+        grad = grad.view(out.shape)
         query, key, value = padded.view(len(padded), 3, *out.shape[1:]).unbind(1)
-        grads = torch.zeros_like(padded)
+        grads = torch.empty_like(padded, memory_format=torch.contiguous_format)
         parts = grads.view(len(padded), 3, *out.shape[1:]).unbind(1)
+        for part in parts[1:]:  # each query has its gradient from one call, keys from several
+            part.zero_()
         for blocks, mask in zip(band.blocks, band.masks(padded.dtype), strict=True):
             inputs = (*_operands(blocks, query, key, value), blocks.queries(out))
             sums = blocks.queries(lse).squeeze(-1)
-            add_gradients(blocks, parts, attend_backward(blocks.queries(grad), *inputs, sums, mask))
+            found = attend_backward(blocks.queries(grad), *inputs, sums, mask)
+            blocks.queries(parts[0]).copy_(found[0])
+            _add_to_keys(blocks, parts, found)
         _merge_firsts_backward(band, grad, query, key, value, out, lse, parts)
         return grads[before : before + len(ctx.band.packing.row_of)], grad_first, None, None
+
+
+def _surrounded(tokens: Tensor, band: Band) -> Tensor:
+    """Put the places without a document around tokens, in a flat call."""
+    return functional.pad(tokens, (0, 0, *band.padding)) if any(band.padding) else tokens
 
 
 def _operands(
@@ -253,11 +262,14 @@ def _operands(
 
 def add_gradients(blocks: Blocks, parts: Sequence[Tensor], found: Sequence[Tensor]) -> None:
     """Add the gradients of one call. Blocks may share keys, so these come in parts."""
-    query, key, value = parts
-    blocks.queries(query).add_(found[0])
+    blocks.queries(parts[0]).add_(found[0])
+    _add_to_keys(blocks, parts, found)
+
+
+def _add_to_keys(blocks: Blocks, parts: Sequence[Tensor], found: Sequence[Tensor]) -> None:
     for first, end in blocks.parts():
-        blocks.part(key, first, end).add_(found[1][:, :, first:end])
-        blocks.part(value, first, end).add_(found[2][:, :, first:end])
+        for whole, part in zip(parts[1:], found[1:], strict=True):
+            blocks.part(whole, first, end).add_(part[:, :, first:end])
 
 
 def _merge_firsts(
