@@ -140,6 +140,10 @@ CONFIG = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
         ({"carbon": {"grams_per_kwh": -1, "source": "x", "year": 2025}}, "carbon.grams_per_kwh"),
         ({"carbon": {"gramms_per_kwh": 1}}, "carbon: unknown key 'gramms_per_kwh'.*grams_per_kwh"),
         ({"prices": {"per_kwh": "cheap"}}, "prices.per_kwh: expected a number"),
+        ({"cores_per_cell": 1.5}, "cell: expected auto, all or a number of cores.* found 1.5\n"),
+        ({"cores_per_cell": True}, "cell: expected auto, all or a number of cores.* found True\n"),
+        ({"mirror": 5}, r'mirror: expected text or nothing.* quotation marks \("5"\)\n'),
+        ({"mirror": 1.5}, "mirror: expected text or nothing .null., but found 1.5\n"),
         ({"pue": 0.9}, "pue: 0.9 is less than the minimum of 1"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from longwatt import processes
 from longwatt.gpus import leases
 from longwatt.jobs import pinning
 
@@ -27,7 +28,7 @@ def own_leases(tmp_path, monkeypatch):
     for name in (pinning.PIN_VARIABLE, *pinning.BOUND_BY):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pinning, "LOOK_S", 0.01)
-    monkeypatch.setattr(pinning, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(processes, "CGROUPS", tmp_path)
 
 
 @pytest.fixture
@@ -72,22 +73,57 @@ def test_a_core_is_free_once_its_job_is_killed():
         assert list(cores) == CORES and held in cores and said == []
 
 
-@pytest.mark.parametrize("name", [pinning.PIN_VARIABLE, "OMP_PROC_BIND", "KMP_AFFINITY"])
-def test_who_binds_otherwise_is_left_alone(monkeypatch, name):
-    monkeypatch.setenv(name, "mine")
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        (pinning.PIN_VARIABLE, "no"),
+        (pinning.PIN_VARIABLE, "No"),
+        (pinning.PIN_VARIABLE, "cluster"),
+        ("OMP_PROC_BIND", "close"),
+        ("OMP_PLACES", "cores"),
+        ("GOMP_CPU_AFFINITY", "0-3"),
+        ("KMP_AFFINITY", "verbose,compact"),
+    ],
+)
+def test_who_binds_otherwise_is_left_alone(monkeypatch, name, word):
+    monkeypatch.setenv(name, word)
     with taken(1) as (cores, said):
-        assert cores == () and said == [f"not pinned to cores: {name} is mine"]
+        assert cores == () and said == [f"not pinned to cores: {name} is {word}"]
 
 
-def test_a_quota_of_time_gives_no_cores(four):
-    pinning.QUOTA.write_text("150000 100000\n")
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("OMP_PROC_BIND", "FALSE"),
+        ("KMP_AFFINITY", "none"),
+        ("KMP_AFFINITY", "disabled"),
+        ("KMP_AFFINITY", "verbose, none"),
+    ],
+)
+def test_words_that_bind_no_threads_leave_jobs_pinned(four, monkeypatch, name, word):
+    monkeypatch.setenv(name, word)
+    with taken(1) as (cores, said):
+        assert cores == (0,) and said == []
+
+
+@pytest.mark.parametrize("word", ["yes", "1", "nn"])
+def test_a_word_that_turns_nothing_off_pins_and_is_named(four, monkeypatch, word):
+    monkeypatch.setenv(pinning.PIN_VARIABLE, word)
+    with taken(1) as (cores, said):
+        assert cores == (0,)
+    assert said == [f"LONGWATT_PIN is {word}, which says nothing: no would leave jobs unbound"]
+
+
+def test_a_quota_of_time_gives_no_cores(four, tmp_path):
+    quota = tmp_path / "cpu.max"
+    quota.write_text("150000 100000\n")
     with taken(1) as (cores, said):
         assert cores == ()
     assert said == [
         "not pinned to cores: a quota gives 1.5 of 4 cores in time, no cores of its own"
     ]
     for text in ("max 100000\n", "400000 100000\n"):
-        pinning.QUOTA.write_text(text)
+        quota.write_text(text)
         with taken(1) as (cores, said):
             assert cores == (0,) and said == []
 

@@ -17,6 +17,7 @@ from longwatt.layout.pages import markdown
 from longwatt.models.parameter_counts import count_or_reason
 from longwatt.plan import makespan
 from longwatt.plan import urgency as plan_urgency
+from longwatt.plan.cell_cores import CellCores
 from longwatt.plan.data_sizes import SCROLLS_DATA
 from longwatt.plan.disk import checkpoint_bytes, parameters_of
 from longwatt.plan.forecast import Powers, jobs
@@ -295,6 +296,10 @@ def test_the_gpus_that_a_plan_reckons_with():
     assert PlannedGpus.of(None, 0, 0).count == 0
 
 
+def four(processes: int) -> int:
+    return 4
+
+
 def test_power_is_measured_or_declared_or_unknown():
     study = grid(watts_per_gpu=250)
     cells = checked_stages("s", study, {}).cells
@@ -302,7 +307,7 @@ def test_power_is_measured_or_declared_or_unknown():
     large = cells["gov_report/led_large/1024/gpu1/generated/seed42"]
     same = {"model": "led_base", "budget": "gpu1", "train_energy_source": "nvml_counter"}
     rows = [{**same, "train_mean_power_w": watts} for watts in ("200", "220", "NA")]
-    powers = Powers(study, rows, 9.0, 4)
+    powers = Powers(study, rows, 9.0, four)
     assert powers.of(one, trains=True).watts == 210 and powers.of(
         one, trains=True
     ).source.startswith("measured of 2 rows")
@@ -311,11 +316,32 @@ def test_power_is_measured_or_declared_or_unknown():
     assert powers.of(eight, trains=True).watts == 2000
     assert "declared" in powers.of(eight, trains=True).source
     assert powers.of(one, trains=False).watts == 250
-    assert Powers(grid(), [], 9.0, 4).of(one, trains=True).watts is None
+    assert Powers(grid(), [], 9.0, four).of(one, trains=True).watts is None
     on_cpu = {**study, "budgets": {"gpu1": {"gpus": 0}}}
-    assert Powers(on_cpu, [], 9.0, 4).of(one, trains=True).watts == 36
+    assert Powers(on_cpu, [], 9.0, four).of(one, trains=True).watts == 36
+    shared = CellCores(1, 8, 8, "")
+    several = {**study, "budgets": {"gpu1": {"gpus": 0, "processes": 2}}}
+    declared = Powers(several, [], 9.0, shared.of).of(one, trains=True)
+    assert (declared.watts, declared.source) == (18, "declared: watts_per_core x 2 cores")
     estimated = [{**rows[0], "train_energy_source": "estimate"}]
-    assert Powers(study, estimated, None, 4).of(one, trains=True).source.startswith("estimated")
+    assert Powers(study, estimated, None, four).of(one, trains=True).source.startswith("estimated")
+
+
+def test_watts_that_other_threads_drew_are_no_cell_s_power():
+    study = grid()
+    one = checked_stages("s", study, {}).cells["qasper/led_base/1024/gpu1/generated/seed42"]
+    on_cpu = {**study, "budgets": {"gpu1": {"gpus": 0}}}
+    same = {"model": "led_base", "budget": "gpu1"}
+    train = [{**same, "train_mean_power_w": "90", "threads": said} for said in ("8", "1", "NA")]
+    train[1]["train_mean_power_w"], train[2]["train_mean_power_w"] = "30", "40"
+    predict = [{**same, "inference_mean_power_w": "80", "inference_threads": "8", "threads": "1"}]
+
+    def watts(rows, trains, threads):
+        return Powers(on_cpu, rows, 9.0, four, {one.name: threads}).of(one, trains).watts
+
+    assert watts(train, True, 1) == 35, "what is not said counts as before"
+    assert watts(train, True, 8) == 65 and watts(train[:1], True, 1) == 36, "declared instead"
+    assert watts(predict, False, 8) == 80 and watts(predict, False, 1) == 36
 
 
 def test_declared_power_changes_no_setting_of_a_job():
@@ -431,6 +457,7 @@ def test_a_plan_shares_the_cores_as_a_run_does(
     study_schema, root, monkeypatch, each, at_once, watts, how
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    monkeypatch.setattr("longwatt.processes.CGROUPS", Path("none"))
     demo = read_study(root / "studies" / "demo.yaml", study_schema)
     machine = {"cores_per_cell": each, "watts_per_core": 12.0}
     plan = plan_of(demo, gpus=0, machine=machine)
@@ -442,6 +469,25 @@ def test_a_plan_shares_the_cores_as_a_run_does(
     page = markdown("t", plan_page(plan))
     assert how in page and f"cores_per_cell is {each}" in page
     assert set(plan.runtimes.threads.values()) == {1 if each == 1 else 4}
+
+
+def test_a_plan_declares_the_watts_of_all_processes_and_takes_none_of_other_threads(
+    study_schema, root, monkeypatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    monkeypatch.setattr("longwatt.processes.CGROUPS", Path("none"))
+    demo = read_study(root / "studies" / "demo.yaml", study_schema)
+    budgets = {name: {**entry, "processes": 2} for name, entry in demo["budgets"].items()}
+    machine = {"cores_per_cell": 1, "watts_per_core": 12.0}
+    found = given({**demo, "budgets": budgets}, gpus=0, machine=machine)
+    plan = read_plan(found, {})
+    assert {part.power.watts for part in plan.parts} == {24.0}
+    cell = plan.parts[0].cell
+    for threads, watts in (("4", 24.0), ("1", 70.0)):
+        row = {"model": cell.model, "budget": cell.budget, "threads": threads}
+        plan = read_plan(found, {})
+        plan.runtimes.rows = [{**row, "train_mean_power_w": "70"}]
+        assert plan.parts[0].power.watts == watts
 
 
 def test_the_newer_summary_counts(tmp_path):

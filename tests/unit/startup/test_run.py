@@ -29,6 +29,7 @@ JOBS = ["check_against", "check_sources", "check_metrics", "check_hub"]
 def run_of(tmp_path, monkeypatch) -> Callable[..., Run]:
     """Make a run of the tests' study from a command line, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("longwatt.processes.CGROUPS", tmp_path)
     Path("studies").mkdir()
 
     def make(
@@ -129,6 +130,39 @@ def test_cells_that_have_more_cores_than_they_ask_for_are_named(run_of, monkeypa
     short, long = run.stages.cells
     assert f"8 cores each, one at a time: {long} is large" in said
     assert f"{short} would do with one" in said
+
+
+@pytest.mark.parametrize(
+    ("each", "quota", "said"),
+    [
+        (16, "max", "8 cores each, one at a time: cores_per_cell is 16, but no more than 8 may be"),
+        ("all", "250000", "2 cores each, one at a time: cores_per_cell is all; a quota gives 2.5"),
+        ("all", "max", ""),
+        (8, "max", ""),
+    ],
+)
+def test_cells_that_get_less_than_was_asked_say_so(run_of, capsys, each, quota, said):
+    Path("cpu.max").write_text(f"{quota} 100000\n")
+    run_of(each=each).tell_cores()
+    err = capsys.readouterr().err
+    assert said in err and bool(said) == bool(err)
+
+
+@pytest.mark.parametrize(("each", "workers", "said"), [(1, 2, True), (1, 0, False), (2, 2, False)])
+def test_workers_that_have_only_their_training_s_core_are_named(
+    run_of, capsys, monkeypatch, each, workers, said
+):
+    monkeypatch.setattr(f"{__name__}.TINY_STUDY", TINY_STUDY.replace(
+        "training:\n", f"training:\n  dataloader_workers: {workers}\n", 1
+    ))  # fmt: skip
+    run = run_of(each=each)
+    assert run.stages.execution(first(run))["dataloader_workers"] == workers
+    run.tell_cores()
+    err = capsys.readouterr().err
+    assert (
+        f"dataloader_workers: each process of {first(run)} and 1 more has one core" in err
+    ) is said
+    assert said or not err
 
 
 def test_a_job_on_the_cpu_leaves_the_shares_of_devices_that_the_study_uses(run_of):

@@ -1,4 +1,4 @@
-"""Processes of this machine: when they started, their children, their CPU time, and locks.
+"""Processes of this machine: start, children, CPU time, the quota of that, and locks.
 
 The kernel is asked directly (proc(5)). psutil lists a process's children by reading the state of
 every process of the node: on one with 1,100 processes that takes 22 ms of CPU a sample instead of
@@ -18,6 +18,13 @@ CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
 
 RUN_VARIABLE = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+CGROUPS = Path("/sys/fs/cgroup")  # of a container: its own
+# Files that hold a quota of CPU time and its period, both in microseconds: of cgroup v2, then v1.
+QUOTAS = (
+    ("cpu.max",),
+    ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
+    ("cpu,cpuacct/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_period_us"),
+)
 
 
 def cpu_seconds(root: int) -> float | None:
@@ -62,6 +69,19 @@ def children(pid: int) -> list[int]:
         except OSError:  # that thread has ended
             continue
     return found
+
+
+def quota_cores() -> float | None:
+    """Return the cores that a container's quota is worth, or None without one."""
+    for names in QUOTAS:
+        try:
+            words = " ".join((CGROUPS / name).read_text(encoding="ascii") for name in names)
+            quota, period = map(int, words.split())
+        except (OSError, ValueError):  # the other version, or `max`, which is no limit
+            continue
+        if quota > 0:  # -1 is no limit
+            return quota / period
+    return None
 
 
 def _stat(pid: int) -> list[str]:

@@ -27,6 +27,7 @@ CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
 
 DEMO = "demo"  # the embedded study
 SCHEMAS = PACKAGE.parents[1] / "schemas"
+OF_TEXTS = ("pattern", "enum", "minLength", "maxLength")  # what a schema asks of a text
 TYPES = {
     "array": "a list [...]",
     "boolean": "true or false",
@@ -184,6 +185,14 @@ def _leaves(errors: Iterable[ValidationError]) -> list[ValidationError]:
     return found
 
 
+def _is_valid(text: str | None, schema: Mapping[str, Any]) -> bool:
+    """Check whether a text is what a schema of texts asks for."""
+    from jsonschema import Draft202012Validator
+
+    own = {name: value for name, value in schema.items() if name in OF_TEXTS}
+    return text is not None and bool(Draft202012Validator(own).is_valid(text))
+
+
 def _explain(error: ValidationError) -> str:
     where = ".".join(map(str, error.absolute_path)) or "top level"
     schema: Any = error.schema
@@ -198,7 +207,10 @@ def _explain(error: ValidationError) -> str:
         kinds = [expected] if isinstance(expected, str) else expected
         # YAML takes some text for a number or a truth value.
         is_text = "string" in kinds and isinstance(found, bool | int | float)
-        advice = f'; put it in quotation marks ("{text_of(found)}")' if is_text else ""
+        if is_text and not _is_valid(text_of(found), schema) and "patternErrorMessage" in schema:
+            return f"{where}: {schema['patternErrorMessage']}, but found {found!r}"
+        quoted = is_text and _is_valid(text_of(found), schema)
+        advice = f'; put it in quotation marks ("{text_of(found)}")' if quoted else ""
         wanted = " or ".join(TYPES[kind] for kind in kinds)
         return f"{where}: expected {wanted}, but found {found!r}{advice}"
     if error.validator == "enum":

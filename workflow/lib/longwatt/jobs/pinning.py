@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from longwatt.gpus import leases
 from longwatt.gpus.listing import GpuError
+from longwatt.processes import quota_cores
 
 CHANGES_NO_RESULT = "It says which cores a job runs on, which its result records."
 
 CORES_VARIABLE = "LONGWATT_CORES"  # environment of workers: the cores leased to them, such as 0,1
-PIN_VARIABLE = "LONGWATT_PIN"  # environment: who binds jobs to cores instead; empty if this does
+PIN_VARIABLE = "LONGWATT_PIN"  # environment: a word that leaves jobs unbound; empty binds them
 BY_CLUSTER = "cluster"
-# Variables by which a user binds threads, of any OpenMP.
-BOUND_BY = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+NOT_PINNED = "no"
+# Variables by which a user binds threads, of any OpenMP, with the words that bind none.
+BOUND_BY = {
+    "OMP_PROC_BIND": {"false"},
+    "OMP_PLACES": set[str](),
+    "GOMP_CPU_AFFINITY": set[str](),
+    "KMP_AFFINITY": {"none", "disabled"},
+}
 TOPOLOGY = Path("/sys/devices/system/cpu")
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time in each period
 CORE_TIMES = Path("/proc/stat")
 LOOK_S = 0.1  # how long cores are watched before one is chosen
 BUSY_SHARE = 0.5  # from here on a core belongs to somebody who leases none
 IDLE_FIELDS = slice(3, 5)  # of a core's line in /proc/stat: idle and waiting for a disk
-NOT_PINNED = "no"
 
 
 @contextlib.contextmanager
@@ -50,7 +56,9 @@ def own_cores(threads: int, label: str, say: Callable[[str], None]) -> Iterator[
 
 def _leased(threads: int, label: str, say: Callable[[str], None]) -> leases.Lease | None:
     cores, why = os.sched_getaffinity(0), _left_to_others(os.environ)
-    quota = _quota_cores()
+    quota, word = quota_cores(), os.environ.get(PIN_VARIABLE, "")
+    if not why and word:
+        say(f"{PIN_VARIABLE} is {word}, which says nothing: {NOT_PINNED} would leave jobs unbound")
     if not why and quota is not None and quota < len(cores):
         # Containers do not see each other's leases, and would all take the first cores.
         why = f"a quota gives {quota:g} of {len(cores)} cores in time, no cores of its own"
@@ -131,17 +139,14 @@ def _core_times() -> dict[int, tuple[int, int]]:
 
 def _left_to_others(given: Mapping[str, str]) -> str:
     """Say who else binds jobs to cores, or nothing."""
-    names = (name for name in (PIN_VARIABLE, *BOUND_BY) if given.get(name))
-    return next((f"{name} is {given[name]}" for name in names), "")
-
-
-def _quota_cores() -> float | None:
-    """Return the cores that a container's quota is worth, or None without one."""
-    try:
-        quota, period = QUOTA.read_text(encoding="ascii").split()
-        return int(quota) / int(period)
-    except (OSError, ValueError):  # `max` is no limit
-        return None
+    # KMP_AFFINITY may hold several words, such as `verbose,none`.
+    words = {
+        name: set(re.findall(r"[^,\s]+", given.get(name, "").lower()))
+        for name in (PIN_VARIABLE, *BOUND_BY)
+    }
+    named = [PIN_VARIABLE] if words[PIN_VARIABLE] & {NOT_PINNED, BY_CLUSTER} else []
+    named += [name for name, none in BOUND_BY.items() if words[name] and not words[name] & none]
+    return f"{named[0]} is {given[named[0]]}" if named else ""
 
 
 def _name(core: int) -> str:

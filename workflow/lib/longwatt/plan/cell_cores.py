@@ -1,17 +1,19 @@
 """Decide the cores of each cell on the CPU, and how many run at once.
 
-All jobs of a study's cells on the CPU have the same number of cores for each process, so that their
-speeds compare. It follows from the study and the machine alone: not from what is downloaded later,
-nor from how many cells there are, or a study that goes on would measure with other threads.
+All cells of a study on the CPU have the same number of cores, so that their speeds compare. A cell
+of several processes splits its cores among them, and has at least one for each. The number follows
+from the study and the machine alone: not from what is downloaded later, nor from how many cells
+there are, or a study that goes on would measure with other threads.
 
 Read at parse time: the standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from longwatt.disk_space import GIB
 from longwatt.plan.model_shapes import Shape
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.plan.work import LARGEST_BATCH
+from longwatt.processes import CGROUPS, quota_cores
 from longwatt.study import cells as grid
 from longwatt.study.stages import Stages
 
@@ -36,8 +39,12 @@ FLOATS_OF_PARAMETERS = 4
 # What a layer keeps of each token for its backward pass: so many times the width of the model, and
 # of its feed-forward block. The leanest attention that was measured keeps 23 KB at a width of 256.
 WIDTHS_KEPT, FFNS_KEPT = 12, 2
-LIBRARIES_GIB = 0.3  # of a process that has loaded torch and transformers
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, in bytes
+# Resident memory of a job's tree as measured, 0.6 GiB in all for a tiny model: a worker that has
+# loaded torch and transformers and made some steps, and the job's own Snakemake and its recorder.
+WORKER_GIB = 0.4
+JOB_GIB = 0.12 + 0.04
+# Files with the memory of a container, in bytes: of cgroup v2, then v1.
+MEMORY_LIMITS = (CGROUPS / "memory.max", CGROUPS / "memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class CellWork:
 
     Attributes:
         size: tokens of a process's batch times the square of the model's width.
-        least_gib: memory that its processes take at the very least.
+        least_gib: memory that its job takes at least, with all its processes.
         processes: how many share its batch.
     """
 
@@ -60,11 +67,13 @@ class CellCores:
     """The cores of each cell on the CPU.
 
     Attributes:
-        each: cores of a cell; one of more processes has a core for each.
+        each: cores of a cell, shared by its processes; one of more processes has a core for each.
         at_once: most cells that run at once.
         cores: of the machine, as far as it may be used.
         reason: why, as a clause.
         differing: the cells that would have one core if they were alone, where others need all.
+        limited: whether cells would have more cores, or more would run at once, but for the
+            machine's memory, its cores or a quota.
     """
 
     each: int
@@ -72,6 +81,7 @@ class CellCores:
     cores: int
     reason: str
     differing: tuple[str, ...] = ()
+    limited: bool = False
 
     def of(self, processes: int) -> int:
         """Return the cores of a cell of so many processes."""
@@ -102,10 +112,10 @@ def cell_cores(
     """
     most = max((work.processes for work in works.values()), default=1)
     fitting = int(memory_gib // max((work.least_gib for work in works.values()), default=1.0))
+    fit = f"the memory of {memory_gib:.3g} GiB holds no more at once"
     if wanted != AUTO:
-        each = cores if wanted == ALL else min(int(wanted), cores)
-        at_once = max(1, min(cores // max(each, most), fitting))
-        return CellCores(each, at_once, cores, f"{CORES_KEY} is {wanted}")
+        found = _as_wanted(wanted, cores, most)
+        return found if found.at_once <= max(1, fitting) else _limited(found, fit, fitting)
     large = [name for name, work in works.items() if work.size > SMALL_WORK]
     if metered or large:
         return _one_at_a_time(cores, works, metered, large)
@@ -113,8 +123,25 @@ def cell_cores(
     room, at_once = max(1, usable // most), max(1, fitting)
     if at_once >= room:
         return CellCores(1, room, cores, "work so small is split among threads at a loss")
-    fit = f"the memory of {memory_gib:.3g} GiB holds no more at once"
-    return CellCores(usable // at_once, at_once, cores, fit)
+    return CellCores(usable // at_once, at_once, cores, fit, limited=True)
+
+
+def _as_wanted(wanted: int | str, cores: int, most: int) -> CellCores:
+    """Give each cell the cores that config.yaml asks for, if there are so many."""
+    asked = cores if wanted == ALL else int(wanted)
+    each = min(asked, cores)
+    found = CellCores(each, max(1, cores // max(each, most)), cores, f"{CORES_KEY} is {wanted}")
+    if asked == each:
+        return found
+    return replace(
+        found, reason=f"{found.reason}, but no more than {cores} may be used", limited=True
+    )
+
+
+def _limited(found: CellCores, why: str, at_once: int | None = None) -> CellCores:
+    """Say what else limits the cells, and how many it lets run at once."""
+    at_once = found.at_once if at_once is None else max(1, at_once)
+    return replace(found, at_once=at_once, reason=f"{found.reason}; {why}", limited=True)
 
 
 def _one_at_a_time(
@@ -131,8 +158,12 @@ def _one_at_a_time(
 
 def of_study(stages: Stages, cores: int, metered: bool) -> CellCores:
     """Share cores among a study's cells on the CPU. Arguments are as in `cell_cores`."""
-    wanted = stages.machine.get(CORES_KEY, AUTO)
-    return cell_cores(wanted, cores, works_of(stages), machine_memory_gib(), metered)
+    wanted, quota = stages.machine.get(CORES_KEY, AUTO), quota_cores()
+    usable = cores if quota is None else min(cores, max(1, int(quota)))
+    found = cell_cores(wanted, usable, works_of(stages), machine_memory_gib(), metered)
+    if usable == cores:
+        return found
+    return _limited(found, f"a quota gives {quota:g} of {cores} cores in time")
 
 
 def threads_of(stages: Stages, shared: CellCores) -> dict[str, int]:
@@ -171,15 +202,15 @@ def work_of(chosen: Mapping[str, Any], shape: Shape) -> CellWork:
     kept = shape.d_model if training["activation_checkpointing"] else kept
     floats = FLOATS_OF_PARAMETERS * shape.parameters + tokens * shape.encoder_layers * kept
     processes = grid.device_count(budget)
-    each_gib = LIBRARIES_GIB + FLOAT_BYTES * floats / GIB
-    return CellWork(float(tokens * shape.d_model**2), processes * each_gib, processes)
+    least_gib = JOB_GIB + processes * (WORKER_GIB + FLOAT_BYTES * floats / GIB)
+    return CellWork(float(tokens * shape.d_model**2), least_gib, processes)
 
 
 def machine_memory_gib() -> float:
     """Return the memory of this machine, or of this container."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = int(MEMORY_LIMIT.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # `max` is no limit
-        limit = whole
-    return min(whole, limit) / GIB
+    for path in MEMORY_LIMITS:
+        # `max` is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            whole = min(whole, int(path.read_text(encoding="ascii")))
+    return whole / GIB

@@ -8,7 +8,7 @@ energy is unknown (None).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,12 +18,14 @@ from longwatt.freshness.summary_file import positive
 from longwatt.layout.wording import NA
 from longwatt.plan import urgency as plan_urgency
 from longwatt.plan.makespan import Job
-from longwatt.plan.runtimes import RuntimeModel
+from longwatt.plan.runtimes import RuntimeModel, has_other_threads
 from longwatt.plan.work import Work, mean_steps, most_steps
-from longwatt.study.cells import FINETUNE, RECORD, Cell
+from longwatt.study.cells import FINETUNE, RECORD, Cell, device_count
 from longwatt.study.stages import Stages
+from longwatt.study.summary_columns import INFERENCE
 
 PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
+THREADS = {True: "threads", False: f"{INFERENCE}threads"}  # likewise
 OPERATIONS = "operations alone"
 MEASURED_BASIS = "measured"
 
@@ -84,17 +86,21 @@ class CellPart:
 class Powers:
     """Mean power as measured for model and budget, for the budget, or as declared.
 
+    Watts that were measured with other threads than a cell will have are none of its own.
+
     Attributes:
         study: as `longwatt.config.studies.read_study`.
         rows: of the study's summary.
         watts_per_core: as config.yaml declares it; None if it does not.
-        cores: of a cell on the CPU, which keeps them busy.
+        cores_of: returns the cores that a cell on the CPU with so many processes keeps busy.
+        threads: of each process of a cell on the CPU, by cell; none if that is unknown.
     """
 
     study: Mapping[str, Any]
     rows: Sequence[Mapping[str, str]]
     watts_per_core: float | None
-    cores: int
+    cores_of: Callable[[int], int]
+    threads: Mapping[str, int] = field(default_factory=dict)
     _known: dict[tuple[str, str, bool], Power] = field(default_factory=dict, repr=False)
 
     def of(self, cell: Cell, trains: bool) -> Power:
@@ -105,8 +111,10 @@ class Powers:
         return self._known[key]
 
     def _find(self, cell: Cell, trains: bool) -> Power:
+        column, wanted = THREADS[trains], self.threads.get(cell.name)
+        rows_alike = [row for row in self.rows if not has_other_threads(row, column, wanted)]
         for names in (("model", "budget"), ("budget",)):
-            found = [r for r in self.rows if all(r.get(n) == getattr(cell, n) for n in names)]
+            found = [r for r in rows_alike if all(r.get(n) == getattr(cell, n) for n in names)]
             known = [positive(row.get(f"{PREFIX[trains]}_mean_power_w")) for row in found]
             watts = [value for value in known if value]
             if watts:
@@ -123,8 +131,9 @@ class Powers:
         if gpus and each:
             return Power(gpus * each, f"declared: budgets.{budget}.watts_per_gpu")
         if not gpus and self.watts_per_core:
-            source = f"declared: watts_per_core x {self.cores} cores"
-            return Power(self.cores * self.watts_per_core, source)
+            cores = self.cores_of(device_count(entry))
+            source = f"declared: watts_per_core x {cores} cores"
+            return Power(cores * self.watts_per_core, source)
         missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
         return Power(None, f"unknown: nothing measured and no {missing}")
 

@@ -132,8 +132,10 @@ class Plan:
     def parts(self) -> list[CellPart]:
         """All trainings and predictions, and the recordings of exits between them."""
         shared, per_core = self.cell_cores, self.stages.machine.get("watts_per_core")
-        cores = shared.each if shared else len(os.sched_getaffinity(0))
-        powers = Powers(self.stages.study, self.runtimes.rows, per_core, cores)
+        every = len(os.sched_getaffinity(0))
+        cores_of = shared.of if shared else lambda processes: every
+        threads = self.runtimes.threads
+        powers = Powers(self.stages.study, self.runtimes.rows, per_core, cores_of, threads)
         return foretell(self.stages, self.runtimes, self.finished, powers)
 
     @property

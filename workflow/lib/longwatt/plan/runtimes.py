@@ -441,8 +441,7 @@ class RuntimeModel:
             name, point = row.get("cell", ""), row.get("inference", "")
             wanted = self.threads.get(name)
             for part, column in ((FINETUNE, "threads"), (PREDICT + point, f"{INFERENCE}threads")):
-                said = row.get(column, "")
-                if wanted and said not in UNKNOWN and positive(said) != wanted:
+                if has_other_threads(row, column, wanted):
                     found.add((name, part))
         return found
 
@@ -455,6 +454,18 @@ class RuntimeModel:
             for row in made
             if row.get("cell") in self.cells and self._takes(row, "attention")
         }
+
+
+def has_other_threads(row: Mapping[str, str], column: str, wanted: int | None) -> bool:
+    """Check whether a row of a summary was measured with other threads than are wanted.
+
+    Args:
+        row: the row.
+        column: of its threads.
+        wanted: threads of each process; None or what a row does not say differs from none.
+    """
+    said = row.get(column, "")
+    return bool(wanted) and said not in UNKNOWN and positive(said) != wanted
 
 
 def _path_of(row: Mapping[str, str], column: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -259,16 +259,30 @@ class Run:
         os.environ.update(invocation.job_environment(self.given.options))
 
     def tell_cores(self) -> None:
-        """Name the cells that have more cores than their own work would ask for."""
-        if self.most_on_cpu is None or not self.cell_cores.differing:
+        """Say what a user may not expect of the cores of cells on the CPU."""
+        if self.most_on_cpu is None:
             return
-        small, shared = self.cell_cores.differing, self.cell_cores
-        others = f" and {len(small) - 1} more" if len(small) > 1 else ""
-        print(
-            f"{CORES_KEY}: {shared.described()}. All cells of a study have as many, so that speeds "
-            f"compare; {small[0]}{others} would do with one.",
-            file=sys.stderr,
-        )
+        shared, alike = self.cell_cores, ""
+        if shared.differing:
+            alike = (
+                " All cells of a study have as many, so that speeds compare; "
+                f"{_first(shared.differing)} would do with one."
+            )
+        if shared.limited or shared.differing:
+            print(f"{CORES_KEY}: {shared.described()}.{alike}", file=sys.stderr)
+        for line in self._idle_workers():
+            print(line, file=sys.stderr)
+
+    def _idle_workers(self) -> list[str]:
+        """Name the cells whose data loaders have only the core that their training computes on."""
+        alone = [name for name, threads in self._cell_threads().items() if threads == 1]
+        asked = [name for name in alone if self.stages.execution(name)["dataloader_workers"]]
+        if not asked:
+            return []
+        return [
+            f"training.dataloader_workers: each process of {_first(asked)} has one core, on which "
+            "its workers gain nothing; set it to 0, or give cells more cores."
+        ]
 
     # Settings of rules that run whenever they are asked for.
 
@@ -293,6 +307,11 @@ class Run:
         against = self.current.of_other(other, self.studies / f"{other}.yaml", self.schema)
         found = against.stamps() if against else None
         return {self.stages.study_id: self.current.stamps(), other: found}
+
+
+def _first(names: Sequence[str]) -> str:
+    """Name the first of some cells, and count the others."""
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
 def partial_settings(stages: Stages) -> dict[str, Any]:
