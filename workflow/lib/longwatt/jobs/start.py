@@ -102,7 +102,7 @@ class PutOff(MetaPathFinder, Loader):
         return getattr(self._package, name)
 
     def _load(self) -> None:
-        """Load the package, or leave it as it was: the next use tells the cause again."""
+        """Load the package, or leave it as it was for another try."""
         names, before = self._package.__dict__, self._package.__dict__.copy()
         names["__path__"], self._loading = self._path, True
         try:
