@@ -65,6 +65,27 @@ def test_net_energy_is_above_the_lower_of_both_idle_powers(reduced):
     assert found["net_energy_j"] == pytest.approx((350 - 60) * 20, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "before_s, after_s, idle_w", [(2.2, 2, 50), (1.2, 2, 60), (0, 2, 60), (2.2, 0, 50)]
+)
+def test_idle_power_comes_from_stretches_that_are_long_enough(reduced, before_s, after_s, idle_w):
+    def watts(t):
+        return 50 if t < before_s else 350 if t <= before_s + 20 else 60
+
+    stop = before_s + 20 + after_s
+    marked = marks((0, "idle_before"), (before_s, "train"), (before_s + 20, "idle_after"))
+    found = reduced(header(), samples(0, stop, watts), marked, end(stop))
+    assert found["idle_power_w"] == idle_w
+    assert found["net_energy_j"] == pytest.approx((350 - idle_w) * 20, rel=0.02)
+
+
+def test_without_idle_that_is_long_enough_net_energy_is_unknown(reduced):
+    marked = marks((0, "idle_before"), (1.2, "train"), (21.2, "idle_after"))
+    found = reduced(header(), samples(0, 22.2, 300), marked, end(22.2))
+    assert found["energy_j"] == pytest.approx(6000) and found["flags"] == []
+    assert (found["idle_power_w"], found["net_energy_j"], found["net_energy_kwh"]) == (None,) * 3
+
+
 def test_a_row_per_gpu_and_their_sum(reduced):
     lines = samples(0, 20, 100, gpus=3, util_pct=50)
     found = reduced(header(gpus=3), lines, mark(0, "train"), end(20))

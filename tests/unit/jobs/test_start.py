@@ -1,16 +1,21 @@
 """A worker's start and end: no collector while it imports, nothing taken apart at its end."""
 
+import atexit
+import importlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from longwatt.jobs import start as start_of_jobs
 from longwatt.jobs.start import put_off
 
 WORKER = """
-import atexit, gc, json, sys, tempfile
+import atexit, gc, json, sys, tempfile, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from longwatt.jobs.worker import run_worker
 
 collected_while_imported = gc.isenabled()
@@ -29,6 +34,8 @@ told = Told()
 def work(spec):
     print(f"{collected_while_imported} {gc.isenabled()} {gc.get_freeze_count() > 10_000}")
     print(sys.argv[1:], held.name)
+    ThreadPoolExecutor().submit(int).result()  # its threads wait for more until they are told
+    threading.Thread(target=lambda: (time.sleep(0.3), print("written"))).start()
     if spec.settings["fail"]:
         raise ValueError("no luck")
 
@@ -65,9 +72,24 @@ def test_a_worker_imports_without_the_collector_and_works_with_it(run, tmp_path)
 
 
 def test_a_worker_ends_without_being_taken_apart_but_leaves_no_files(run):
-    *_, second, last = run("false").stdout.splitlines()
+    _, second, *_, last = run("false").stdout.splitlines()
     assert last == "let go"
     assert not Path(second.split()[-1]).exists(), "its temporary folder is removed"
+
+
+def test_a_worker_ends_after_its_threads_and_before_its_exit_functions(run):
+    done = run("false")
+    assert done.returncode == 0 and done.stdout.splitlines()[2:] == ["written", "let go"]
+
+
+@pytest.mark.parametrize("owner, name", [(atexit, "_run_exitfuncs"), (threading, "_shutdown")])
+def test_a_python_without_the_means_ends_as_ever(monkeypatch, owner, name):
+    for other in ((atexit, "_run_exitfuncs"), (threading, "_shutdown")):
+        monkeypatch.setattr(*other, lambda: pytest.fail("half an end"))
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(SystemExit) as ended:
+        start_of_jobs.end()
+    assert not ended.value.code
 
 
 def test_a_worker_that_fails_ends_as_ever(run, tmp_path):
@@ -76,23 +98,90 @@ def test_a_worker_that_fails_ends_as_ever(run, tmp_path):
     assert "no luck" in (tmp_path / "error-0.json").read_text()
 
 
+NAME = "a_library_to_put_off"
+FILES = {
+    "__init__.py": """
+import os
+print("loaded")
+from .part import Thing
+if os.environ.get("BROKEN") == "import":
+    import a_library_that_is_nowhere
+if os.environ.get("BROKEN") == "attribute":
+    os.absent
+value = 7
+""",
+    "part.py": "print('part')\nfrom . import other\nclass Thing: pass\n",
+    "other.py": "from .part import __name__ as cause\n",
+    "alone.py": "from . import value\nfrom .part import Thing\n",
+}
+
+
 @pytest.fixture
 def library(tmp_path, monkeypatch):
     """A library that says when it is loaded."""
-    name = "a_library_to_put_off"
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("print('loaded')\nvalue = 7\n")
+    (tmp_path / NAME).mkdir()
+    for name, text in FILES.items():
+        (tmp_path / NAME / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    put_off(name)
-    yield name
-    del sys.modules[name]
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    put_off(NAME)
+    yield NAME
+    for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:
+        del sys.modules[name]
+
+
+LOADED = "loaded\npart\n"
 
 
 def test_a_library_that_is_put_off_is_loaded_when_it_is_used(library, capsys):
-    module = __import__(library)
+    module = importlib.import_module(library)
     assert capsys.readouterr().out == ""
-    assert module.value == 7 and capsys.readouterr().out == "loaded\n"
+    assert module.value == 7 and capsys.readouterr().out == LOADED
     assert not hasattr(module, "absent") and capsys.readouterr().out == ""
+    assert "__getattr__" not in vars(module)
+
+
+@pytest.mark.parametrize("part", ["part", "other", "alone"])
+def test_a_module_inside_may_be_imported_first_and_is_made_once(library, capsys, part):
+    found = importlib.import_module(f"{library}.{part}")
+    package = sys.modules[library]
+    assert capsys.readouterr().out == LOADED
+    assert found is sys.modules[f"{library}.{part}"] is getattr(package, part)
+    assert sys.modules[f"{library}.part"].Thing is package.Thing
+    assert importlib.reload(found) is found
+    assert found.__spec__.origin == found.__file__ and found.__spec__.loader is found.__loader__
+
+
+def test_a_module_that_is_nowhere_inside_is_said_to_be_absent(library):
+    with pytest.raises(ModuleNotFoundError, match=rf"{library}\.nowhere"):
+        importlib.import_module(f"{library}.nowhere")
+
+
+@pytest.mark.parametrize("broken, said", [("import", "is_nowhere"), ("attribute", "'absent'")])
+def test_a_library_that_cannot_be_loaded_says_why_at_every_use(
+    library, monkeypatch, broken, said
+):  # fmt: skip
+    monkeypatch.setenv("BROKEN", broken)
+    module = sys.modules[library]
+    for _ in range(2):
+        with pytest.raises(ImportError, match=said):
+            hasattr(module, "value")
+        with pytest.raises(ImportError, match=said):
+            importlib.import_module(f"{library}.alone")
+    monkeypatch.delenv("BROKEN")
+    assert module.value == 7, "it is tried again"
+
+
+def test_threads_that_use_a_library_at_once_load_it_once(library, capsys):
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(sys.modules[library].value)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [7] * 4 and capsys.readouterr().out == LOADED
 
 
 def test_a_library_that_is_absent_or_loaded_stays_so(library):

@@ -23,7 +23,7 @@ CPU_BRACKET_S = 60.0  # an estimate may rest on readings of CPU time that a busy
 SHORT_S = 5.0  # nothing is claimed of a shorter phase
 UNMETERED_SHARE = 0.01  # share of an inference that may be unmetered without a note
 FILLED = 0.95  # share of a stretch that must be batches, or their pauses weigh too much
-SHORTEST_IDLE_S = 2.0  # shortest stretch that an idle power is taken from
+SHORTEST_IDLE_S = 2.0  # idle that gives an idle power; a tenth less does too
 # Bits of nvmlClocksEventReasons that mean slower than it could be; idle and chosen clocks do not.
 THROTTLED = {
     "power_cap": 0x4,
