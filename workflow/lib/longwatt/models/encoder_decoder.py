@@ -57,7 +57,7 @@ class EncoderDecoder(Family):
 
     @property
     def attention_reason(self) -> str | None:  # type: ignore[override]
-        """Say why the path in use is not the chosen one, or not for all batches."""
+        """Say why the path in use is not always the chosen one."""
         refused = sorted(self.fast.refused) if self.fast is not None else []
         return self._reason or "; ".join(refused) or None
 

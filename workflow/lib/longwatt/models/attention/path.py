@@ -40,7 +40,7 @@ TAKEN = {"input_ids", "attention_mask", "global_attention_mask", "labels"}
 
 
 def model_refusal(model: Any) -> str | None:
-    """Say why a built model cannot be computed exactly by the fast path, or return None."""
+    """Say why the fast path cannot compute a model exactly, or return None."""
     for name, what in UNSUPPORTED.items():
         if value := getattr(model.config, name, None):
             return f"{name} is {value}, and {what} needs the stock path"
