@@ -243,5 +243,13 @@ def test_calls_cover_every_row_once_with_all_its_keys(length, reach):
     assert rows == list(range(length))
 
 
+@pytest.mark.parametrize("small", [0, 1 << 14])
+def test_many_equal_documents_may_have_a_call_each_or_one_for_all(monkeypatch, small):
+    monkeypatch.setattr(band, "SMALL", small)
+    pattern = Band(Packing((70,) * 6, 70, torch.device("cpu")), reach=4)
+    assert (len(pattern.blocks) == 1) is bool(small)
+    assert_equal_training(led_model(), batch_of([70] * 6, [2] * 6))
+
+
 def test_a_block_divides_its_window():
     assert all(2 * reach % band.block_of(reach) == 0 for reach in range(1, 300))

@@ -25,6 +25,8 @@ from longwatt.models.attention.packing import Packing
 BLOCK = 64  # queries of a block: fewer compute less in vain, more make better products
 EDGE = 128  # queries of a block at a document's ends, where each block has a call of its own
 MANY = 4  # documents from which one call with a mask for each block beats calls for each document
+# A document's tokens times its reach, up to which that holds for documents of equal length too.
+SMALL = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Band:
 
     @cached_property
     def _is_flat(self) -> bool:
-        return len(self.packing.lengths) > MANY and not self.packing.is_even
+        lengths = self.packing.lengths
+        is_small = max(lengths) * self.reach <= SMALL
+        return len(lengths) > MANY and (is_small or not self.packing.is_even)
 
     @cached_property
     def blocks(self) -> tuple[Blocks, ...]:
