@@ -140,7 +140,7 @@ class Band:
         before = self.padding[0]
         if self.packing.is_even:
             far, count, stride = lengths[0] - near, len(lengths), lengths[0]
-            return (Blocks(near, far, 0, 1, count, stride),) if far > 0 else ()
+            return (Blocks(before + near, far, before, 1, count, stride),) if far > 0 else ()
         return tuple(
             Blocks(before + start + near, length - near, before + start, 1, 1, length)
             for start, length in zip(self._starts, lengths, strict=True)
