@@ -28,9 +28,11 @@ from longwatt.study.stages import Stages
 CORES_KEY = "cores_per_cell"  # of config.yaml
 AUTO, ALL = "auto", "all"
 # Tokens of a process's batch times the square of the model's width, up to which a cell has one
-# core for each process. `python -m bench.cells_at_once` measures it: this lies between the demo's
-# largest cell (6.7e7) and a width of 256 with 8,192 tokens (5.4e8).
-SMALL_WORK = 2.0e8
+# core for each process. Two cells of one thread made 1.42 to 1.48 times the steps of one cell of
+# two threads in the demo's LED (3.4e7), and 1.05 to 1.18 times at a width of 256 with 8,192 tokens
+# (5.4e8). Beside a busy process it was 3.4 and 1.8 times (`python -m bench.cells_at_once`, two
+# cores of an AMD EPYC, two rounds of 6 s). Nothing larger was measured.
+SMALL_WORK = 6.0e8
 # Up to so many cores all have cells. With more, one stays free for scores, recorders and Snakemake.
 FEW_CORES = 4
 FLOAT_BYTES = 4
