@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -88,7 +87,7 @@ class Band:
         """Return how many tokens without a document stand before and behind, in a flat call."""
         if not self._is_flat:
             return 0, 0
-        return self.reach, self.reach + -sum(self.packing.lengths) % block_of(self.reach)
+        return self.reach, self.reach + -self.packing.tokens % block_of(self.reach)
 
     @cached_property
     def _is_flat(self) -> bool:
@@ -102,13 +101,13 @@ class Band:
         lengths, reach = self.packing.lengths, self.reach
         if self._is_flat:
             block, before = block_of(reach), self.padding[0]
-            count = -(-sum(lengths) // block)
+            count = -(-self.packing.tokens // block)
             return (Blocks(before, block, 0, block + 2 * reach, count, block),)
         if self.packing.is_even:
             return _even_calls(lengths[0], len(lengths), reach)
         return tuple(
             _shifted(call, start)
-            for start, length in zip(self._starts, lengths, strict=True)
+            for start, length in zip(self.packing.begins, lengths, strict=True)
             for call in document_calls(length, reach)
         )
 
@@ -143,13 +142,9 @@ class Band:
             return (Blocks(before + near, far, before, 1, count, stride),) if far > 0 else ()
         return tuple(
             Blocks(before + start + near, length - near, before + start, 1, 1, length)
-            for start, length in zip(self._starts, lengths, strict=True)
+            for start, length in zip(self.packing.begins, lengths, strict=True)
             if length > near
         )
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return list(accumulate(self.packing.lengths, initial=0))[:-1]
 
 
 def _shifted(call: Blocks, start: int) -> Blocks:
@@ -250,7 +245,7 @@ class _BandAttention(torch.autograd.Function):
             blocks.queries(parts[0]).copy_(found[0])
             _add_to_keys(blocks, parts, found)
         _merge_firsts_backward(band, grad, query, key, value, out, lse, parts)
-        return grads[before : before + len(ctx.band.packing.row_of)], grad_first, None, None
+        return grads[before : before + band.packing.tokens], grad_first, None, None
 
 
 def _surrounded(tokens: Tensor, band: Band) -> Tensor:

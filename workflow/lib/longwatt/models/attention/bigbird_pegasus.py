@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from longwatt.models.attention.block_sparse import Drawn, Layout, Pattern, sparse_attention
 from longwatt.models.attention.decoder import attend_all
 from longwatt.models.attention.flex import SparseCounts, flex_block_attention
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import activated, dropped, project, through
+from longwatt.models.attention.projections import around, embedded, feed_forward, project, through
 from longwatt.models.bigbird_regimes import (
     FULL,
     OLD_PLAN,
@@ -40,8 +39,7 @@ def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
     Returns:
         The last hidden states (tokens, width).
     """
-    places = functional.embedding(packing.positions, encoder.embed_positions.weight)
-    hidden = dropped(encoder.embed_tokens(input_ids) + places, encoder.dropout, encoder.training)
+    hidden = embedded(encoder, input_ids, packing, norm_first=True)
     attend = _attention(encoder, packing)
     for layer in encoder.layers:
         hidden = through(layer, partial(_layer, layer, attend), hidden)
@@ -62,14 +60,16 @@ def _attention(encoder: Any, packing: Packing) -> Attend:
 
 
 def _layer(layer: Any, attend: Attend, hidden: Tensor) -> Tensor:
-    attention, training = layer.self_attn, layer.training
-    normed, own = layer.self_attn_layer_norm(hidden), attention.self
-    qkv = project(normed, own.query, own.key, own.value)
-    seen = apply(attention.output, attend(own, qkv))
-    hidden = hidden + dropped(seen, layer.dropout, training)
-    inner = apply(layer.fc1, layer.final_layer_norm(hidden))
-    inner = apply(layer.fc2, activated(layer.activation_fn, inner))
-    return hidden + dropped(inner, layer.dropout, training)
+    within = partial(around, layer, True)
+    seen = partial(_self_attention, layer.self_attn, attend)
+    hidden = within(layer.self_attn_layer_norm, seen, hidden)
+    # transformers drops no activations in this encoder, whatever its configuration says.
+    return within(layer.final_layer_norm, partial(feed_forward, layer, 0.0), hidden)
+
+
+def _self_attention(attention: Any, attend: Attend, hidden: Tensor) -> Tensor:
+    own = attention.self
+    return apply(attention.output, attend(own, project(hidden, own.query, own.key, own.value)))
 
 
 def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:

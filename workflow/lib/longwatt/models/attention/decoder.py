@@ -5,7 +5,6 @@ Everything but attention runs on real target tokens only. A row's keys are those
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import activated, dropped, project, through
+from longwatt.models.attention.projections import around, embedded, feed_forward, project, through
 from longwatt.models.family import IGNORED
 
 FEW_DOCUMENTS = 8  # documents up to which one call for each beats padding their keys
@@ -51,11 +49,7 @@ def decode_packed(
     Returns:
         The last hidden states (tokens, width).
     """
-    places = functional.embedding(packing.positions, decoder.embed_positions.weight)
-    hidden = decoder.embed_tokens(input_ids) + places
-    if not norm_first:
-        hidden = decoder.layernorm_embedding(hidden)
-    hidden = dropped(hidden, decoder.dropout, decoder.training)
+    hidden = embedded(decoder, input_ids, packing, norm_first)
     for layer in decoder.layers:
         work = partial(_layer, layer, packing, encoded.packing, norm_first)
         hidden = through(layer, work, hidden, encoded.states)
@@ -65,27 +59,14 @@ def decode_packed(
 def _layer(
     layer: Any, packing: Packing, keys: Packing, norm_first: bool, hidden: Tensor, states: Tensor
 ) -> Tensor:
-    around = partial(_around, layer, norm_first)
+    within = partial(around, layer, norm_first)
     own, cross = layer.self_attn, layer.encoder_attn
     seen = partial(_self_attention, own, packing)
-    hidden = around(layer.self_attn_layer_norm, seen, hidden)
+    hidden = within(layer.self_attn_layer_norm, seen, hidden)
     read = partial(_cross_attention, cross, packing, states, keys)
-    hidden = around(layer.encoder_attn_layer_norm, read, hidden)
-    return around(layer.final_layer_norm, partial(_feed_forward, layer), hidden)
-
-
-def _around(
-    layer: Any, norm_first: bool, norm: Any, work: Callable[[Tensor], Tensor], hidden: Tensor
-) -> Tensor:
-    """Do a part of a layer between its residual and its norm."""
-    found = dropped(work(norm(hidden) if norm_first else hidden), layer.dropout, layer.training)
-    out: Tensor = hidden + found if norm_first else norm(hidden + found)
-    return out
-
-
-def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-    inner = activated(layer.activation_fn, apply(layer.fc1, hidden))
-    return apply(layer.fc2, dropped(inner, layer.activation_dropout, layer.training))
+    hidden = within(layer.encoder_attn_layer_norm, read, hidden)
+    inner = partial(feed_forward, layer, layer.activation_dropout)
+    return within(layer.final_layer_norm, inner, hidden)
 
 
 def _dense(
@@ -135,19 +116,13 @@ def attend_all(
     """
     if keys.is_even or keys.rows > FEW_DOCUMENTS:
         padded = (packing.pad(query), keys.pad(key), keys.pad(value))
-        return packing.pack(_dense(heads, *padded, mask=_padding_mask(keys, key)))
+        mask = keys.padding_mask(key.dtype)
+        mask = None if mask is None else mask[:, None]
+        return packing.pack(_dense(heads, *padded, mask=mask))
     parts, lengths = (query, key, value), (packing.lengths, keys.lengths, keys.lengths)
     split = [torch.split(part, list(n)) for part, n in zip(parts, lengths, strict=True)]
     rows = zip(*split, strict=True)
     return torch.cat([_dense(heads, *(part[None] for part in row))[0] for row in rows])
-
-
-def _padding_mask(keys: Packing, like: Tensor) -> Tensor | None:
-    """Return what is added to scores where rows are padded (rows, 1, 1, longest)."""
-    if keys.is_even:
-        return None
-    mask = like.new_zeros(keys.rows, 1, 1, keys.longest)
-    return mask.masked_fill_(~keys.real(keys.longest)[:, None, None], MASKED)
 
 
 def logits_of(model: Any, hidden: Tensor) -> Tensor:

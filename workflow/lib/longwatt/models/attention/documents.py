@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from longwatt.models.attention.decoder import Encoded
-from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.linear import product
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import Fused
@@ -76,7 +75,7 @@ class Documents:
     def of(cls, encoded: Encoded, dtype: torch.dtype) -> Documents:
         """Pad documents, in the type computed in."""
         packing = encoded.packing
-        return cls(packing, packing.pad(encoded.states.to(dtype)), _padding_mask(packing, dtype))
+        return cls(packing, packing.pad(encoded.states.to(dtype)), packing.padding_mask(dtype))
 
     def keep(self, move: Move) -> None:
         """Drop the documents of rows that left."""
@@ -178,13 +177,6 @@ def _tokens_last(weight: Tensor, documents: Documents) -> Tensor:
     for row, length in enumerate(packing.lengths):
         found[row, :, :length] = product(weight, states[row, :length])
     return found
-
-
-def _padding_mask(packing: Packing, dtype: torch.dtype) -> Tensor | None:
-    if packing.is_even:
-        return None
-    mask = torch.zeros(packing.rows, 1, packing.longest, dtype=dtype, device=packing.device)
-    return mask.masked_fill_(~packing.real(packing.longest)[:, None], MASKED)
 
 
 def attend_newest(

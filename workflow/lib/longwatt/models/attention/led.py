@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from longwatt.models.attention.band import Band, band_attention
 from longwatt.models.attention.flex import flex_band_attention
 from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import activated, dropped, project, through
+from longwatt.models.attention.projections import around, embedded, feed_forward, project, through
 
 
 def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
@@ -27,9 +26,7 @@ def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
     Returns:
         The last hidden states (tokens, width).
     """
-    places = functional.embedding(packing.positions, encoder.embed_positions.weight)
-    hidden = encoder.layernorm_embedding(encoder.embed_tokens(input_ids) + places)
-    hidden = dropped(hidden, encoder.dropout, encoder.training)
+    hidden = embedded(encoder, input_ids, packing, norm_first=False)
     bands: dict[int, Band] = {}
     for layer in encoder.layers:
         reach = layer.self_attn.longformer_self_attn.one_sided_attn_window_size
@@ -39,15 +36,10 @@ def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
 
 
 def _layer(layer: Any, band: Band, hidden: Tensor) -> Tensor:
-    training = layer.training
-    seen = apply(layer.self_attn.output, _self_attention(layer, band, hidden))
-    hidden = layer.self_attn_layer_norm(hidden + dropped(seen, layer.dropout, training))
-    inner = dropped(
-        activated(layer.activation_fn, apply(layer.fc1, hidden)), layer.activation_dropout, training
-    )
-    inner = dropped(apply(layer.fc2, inner), layer.dropout, training)
-    out: Tensor = layer.final_layer_norm(hidden + inner)
-    return out
+    within = partial(around, layer, False)
+    hidden = within(layer.self_attn_layer_norm, partial(_self_attention, layer, band), hidden)
+    inner = partial(feed_forward, layer, layer.activation_dropout)
+    return within(layer.final_layer_norm, inner, hidden)
 
 
 def _self_attention(layer: Any, band: Band, hidden: Tensor) -> Tensor:
@@ -55,7 +47,7 @@ def _self_attention(layer: Any, band: Band, hidden: Tensor) -> Tensor:
     qkv = project(hidden, attention.query, attention.key, attention.value)
     first = global_rows(attention, hidden, band.packing)
     attend = band_attention if hidden.device.type == "cpu" else flex_band_attention
-    return attend(qkv, first, band, attention.num_heads)
+    return apply(layer.self_attn.output, attend(qkv, first, band, attention.num_heads))
 
 
 def global_rows(attention: Any, hidden: Tensor, packing: Packing) -> Tensor:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from longwatt.models.attention.kernel import MASKED
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,20 @@ class Packing:
         """Check whether all rows have equally many real tokens."""
         return len(set(self.lengths)) == 1
 
+    @property
+    def tokens(self) -> int:
+        """Count the real tokens."""
+        return sum(self.lengths)
+
+    @cached_property
+    def begins(self) -> tuple[int, ...]:
+        """Return where each row begins among the packed tokens, as plain numbers."""
+        return tuple(accumulate(self.lengths, initial=0))[:-1]
+
     @cached_property
     def starts(self) -> Tensor:
         """Return where each row begins among the packed tokens (rows)."""
-        before = [0, *self.lengths[:-1]]
-        return torch.tensor(before, device=self.device).cumsum(0)
+        return torch.tensor(self.begins, device=self.device)
 
     @cached_property
     def row_of(self) -> Tensor:
@@ -67,7 +79,7 @@ class Packing:
     @cached_property
     def positions(self) -> Tensor:
         """Return the position of each packed token in its row (tokens)."""
-        return torch.arange(sum(self.lengths), device=self.device) - self.starts[self.row_of]
+        return torch.arange(self.tokens, device=self.device) - self.starts[self.row_of]
 
     def _places(self, width: int) -> Tensor:
         """Return where each packed token lies in a batch padded to `width`, flattened."""
@@ -78,11 +90,18 @@ class Packing:
         counts = torch.tensor(self.lengths, device=self.device)
         return torch.arange(width, device=self.device) < counts[:, None]
 
+    def padding_mask(self, dtype: torch.dtype) -> Tensor | None:
+        """Return what to add to scores of padded keys (rows, 1, longest), or None."""
+        if self.is_even:
+            return None
+        mask = torch.zeros(self.rows, 1, self.longest, dtype=dtype, device=self.device)
+        return mask.masked_fill_(~self.real(self.longest)[:, None], MASKED)
+
     def pack(self, padded: Tensor) -> Tensor:
         """Drop the padding: (rows, width, ...) to (tokens, ...)."""
         rows, width = padded.shape[:2]
         flat = padded.reshape(rows * width, *padded.shape[2:])
-        if sum(self.lengths) == rows * width:
+        if self.tokens == rows * width:
             return flat
         return flat.index_select(0, self._places(width))
 

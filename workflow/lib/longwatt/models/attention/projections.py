@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import NewGELUActivation
 
-from longwatt.models.attention.linear import linear
+from longwatt.models.attention.linear import apply, linear
+from longwatt.models.attention.packing import Packing
 
 
 def project(hidden: Tensor, *layers: nn.Linear) -> Tensor:
@@ -31,6 +32,30 @@ def activated(function: nn.Module, hidden: Tensor) -> Tensor:
         return functional.gelu(hidden, approximate="tanh")
     found: Tensor = function(hidden)
     return found
+
+
+def embedded(stack: Any, input_ids: Tensor, packing: Packing, norm_first: bool) -> Tensor:
+    """Embed packed tokens in their places, as an encoder or a decoder begins (tokens, width)."""
+    places = functional.embedding(packing.positions, stack.embed_positions.weight)
+    hidden = stack.embed_tokens(input_ids) + places
+    if not norm_first:
+        hidden = stack.layernorm_embedding(hidden)
+    return dropped(hidden, stack.dropout, stack.training)
+
+
+def around(
+    layer: Any, norm_first: bool, norm: Any, work: Callable[[Tensor], Tensor], hidden: Tensor
+) -> Tensor:
+    """Do a part of a layer between its residual and its norm."""
+    found = dropped(work(norm(hidden) if norm_first else hidden), layer.dropout, layer.training)
+    out: Tensor = hidden + found if norm_first else norm(hidden + found)
+    return out
+
+
+def feed_forward(layer: Any, rate: float, hidden: Tensor) -> Tensor:
+    """Apply a layer's feed-forward block, with dropout of this rate inside."""
+    inner = activated(layer.activation_fn, apply(layer.fc1, hidden))
+    return apply(layer.fc2, dropped(inner, rate, layer.training))
 
 
 def through(layer: Any, work: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ that is done leaves: the last row takes its place, and the caches remain views o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from longwatt.models.attention.documents import (
     attend_newest,
     document_attention,
 )
-from longwatt.models.attention.projections import Fused, computed_dtype
+from longwatt.models.attention.projections import Fused, around, computed_dtype
 
 
 class StepDecoder:
@@ -108,17 +108,12 @@ class _Layer:
 
     def step(self, hidden: Tensor, place: int, documents: Documents) -> Tensor:
         """Take the newest tokens (rows, width) through this layer."""
-        layer, around = self._layer, self._around
-        hidden = around(layer.self_attn_layer_norm, partial(self.own.read, place=place), hidden)
+        layer = self._layer
+        within = partial(around, layer, self._norm_first)
+        hidden = within(layer.self_attn_layer_norm, partial(self.own.read, place=place), hidden)
         read = partial(self._cross.read, documents=documents)
-        hidden = around(layer.encoder_attn_layer_norm, read, hidden)
-        return around(layer.final_layer_norm, self._feed_forward, hidden)
-
-    def _around(self, norm: Any, work: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        if self._norm_first:
-            return hidden + work(norm(hidden))
-        found: Tensor = norm(hidden + work(hidden))
-        return found
+        hidden = within(layer.encoder_attn_layer_norm, read, hidden)
+        return within(layer.final_layer_norm, self._feed_forward, hidden)
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
         return self._outer(self._layer.activation_fn(self._inner(hidden)))
