@@ -19,6 +19,8 @@ Exits = Mapping[str, Any] | None  # a model entry's `exits`; None where it says 
 Labels = Mapping[str, str]  # by example's id
 # Paths of attention: longwatt's own exact code, and that of transformers.
 FAST, STOCK = "fast", "stock"
+# Those that transformers itself offers; `stock` takes the one that it would.
+SDPA, EAGER, FLASH, FLEX = "sdpa", "eager", "flash", "flex"
 BOTH = f"{FAST} / {STOCK}"  # of a training or an inference whose batches needed both
 IGNORED = -100  # the label that no loss counts
 
@@ -54,12 +56,14 @@ class Family(Protocol):
 
     Attributes:
         task: TEXT or CLASSIFICATION.
+        prompted: whether inputs are prompts: a template with the document and its query in it.
         attention_paths: the paths of attention to choose from, the default first.
         attention: the path in use, known once a model is built.
         attention_reason: a sentence on why the path in use is not the chosen one, else None.
     """
 
     task: ClassVar[str]
+    prompted: ClassVar[bool] = False
     attention_paths: ClassVar[tuple[str, ...]] = (STOCK,)
     attention: str = STOCK
     attention_reason: str | None = None

@@ -18,6 +18,13 @@ from longwatt.provenance.stamps import digest
 from longwatt.study import cells as grid
 from longwatt.study.cells import Cell
 from longwatt.study.execution import deciding_settings, execution
+from longwatt.study.model_settings import (
+    INITIAL,
+    initial_weights,
+    keeps_adapters,
+    lora_of,
+    prompt_part,
+)
 from longwatt.tasks import CLASSIFICATION
 
 # Table 4 and the public code of arXiv 2204.07288, unless a comment says otherwise.
@@ -164,6 +171,7 @@ def finetune_settings(study: StudyDocument, cell: Cell) -> Settings:
             "metric": study["datasets"][cell.dataset]["metric"],
             "budget": _budget(study, cell),
             "training": training,
+            **_prompt(study, cell),
             **own,
         }
     )
@@ -179,14 +187,21 @@ def _training(study: StudyDocument, cell: Cell) -> Settings:
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     constant = training["lr_scheduler"] == "constant"
     overruled = {"max_epochs": training["max_steps"], "warmup_ratio": constant}
+    if not training.get("packing"):  # absent is the same, and what studies had before
+        training.pop("packing", None)
     return {name: None if overruled.get(name) else value for name, value in training.items()}
+
+
+def _prompt(study: StudyDocument, cell: Cell) -> Settings:
+    return prompt_part(study["datasets"][cell.dataset], study["models"][cell.model])
 
 
 def _architecture(study: StudyDocument, cell: Cell) -> Settings:
     """Return what a model is built from, and the path of its attention."""
     model = study["models"][cell.model]
     shape = {key: model.get(key) for key in ARCHITECTURE}
-    return {**shape, "attention": attention(study, cell.model)}
+    lora = {"lora": found} if (found := lora_of(model)) else {}
+    return {**shape, "attention": attention(study, cell.model), **lora}
 
 
 def _of_labels(study: StudyDocument, cell: Cell, training: Mapping[str, Any]) -> Settings:
@@ -258,6 +273,11 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
     layers = (study["inference"][inference], *_layers(study, cell, "inference")[1:])
     point = merge(INFERENCE_DEFAULTS, *layers)
     generation = point.pop("generation", {})
+    if initial := initial_weights(point):
+        point["weights"] = INITIAL
+    else:
+        point.pop("weights", None)
+    adapted = not initial and keeps_adapters(study["models"][cell.model])
     if grid.classifies(study, cell.dataset):
         alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
         own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
@@ -277,6 +297,8 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
             "seed": cell.seed,
             "padding": training["padding"],
             "budget": _devices(study, cell),
+            **_prompt(study, cell),
+            **({"lora": True} if adapted else {}),
             **own,
         }
     )
