@@ -25,6 +25,7 @@ from longwatt.models.family import (
     Exits,
     Labels,
     attention_path,
+    is_to_adapt,
 )
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
@@ -50,6 +51,7 @@ class EarlyExit(Classifier):
     """Classification by any Hugging Face encoder, at one exit or several."""
 
     task: ClassVar[str] = CLASSIFICATION
+    trained_whole: ClassVar[tuple[str, ...]] = ("dense", "exits")
     pad_token_id: int = 0
     segments: bool = False
 
@@ -153,7 +155,12 @@ class EarlyExit(Classifier):
             labels=list(labels),
             temperatures=exits.get("temperatures"),
         )
-        return new_model(config, checkpoint)
+        built = new_model(config, checkpoint)
+        if is_to_adapt(model):
+            from longwatt.models import adapters
+
+            adapters.adapt(built, model, self.trained_whole)
+        return built
 
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, 1).

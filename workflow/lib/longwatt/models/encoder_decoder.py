@@ -20,6 +20,7 @@ from longwatt.models.family import (
     Exits,
     Family,
     attention_path,
+    is_to_adapt,
 )
 from longwatt.tasks import TEXT
 from longwatt.tokens.special_tokens import SpecialTokens, decode
@@ -102,8 +103,8 @@ class EncoderDecoder(Family):
         """See `Family.build`."""
         self.pad_token_id = configurations.pad_token_of(tokenizer)
         given = dict(model.get("config") or {})
-        read = self._read_config
-        config = read(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
+        read, described = self._read_config, model.get("adapters") or checkpoint
+        config = read(Path(described), given) if described else self._new_config(given, tokenizer)
         configurations.check_vocabulary(config.vocab_size, tokenizer)
         self.check(config.to_dict(), given, seq_len, target_tokens)
         if checkpoint:
@@ -112,6 +113,10 @@ class EncoderDecoder(Family):
         built.generation_config = _generation_config(config, built.generation_config)
         _check_start(built)
         self._adapt(built, seq_len)
+        if is_to_adapt(model):
+            from longwatt.models import adapters
+
+            adapters.adapt(built, model)
         path = attention_path(self, model)
         self._reason = self._attach(built, path)
         self._path = STOCK if self._reason else path
