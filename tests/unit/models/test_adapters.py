@@ -132,9 +132,9 @@ def test_adapters_are_read_again_beside_their_base_and_merged_into_it(name, kind
     adapters.write_adapters(model, tmp_path, BASE)
     again = made(name)
     adapters.adapt(again, {"adapters": str(tmp_path)})
-    torch.testing.assert_close(outputs(again.eval()), said, rtol=0, atol=2e-6)
+    torch.testing.assert_close(outputs(again.eval()), said, rtol=0, atol=1e-5)
     beside = peft.PeftModel.from_pretrained(made(name), str(tmp_path))
-    torch.testing.assert_close(outputs(beside), said, rtol=0, atol=2e-6)  # others read it too
+    torch.testing.assert_close(outputs(beside), said, rtol=0, atol=1e-5)  # others read it too
     adapters.merge(again)
     assert again.state_dict().keys() == before.keys()
     assert not adapters.is_adapted(again) and not hasattr(again, "peft_config")
