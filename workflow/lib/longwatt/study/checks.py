@@ -19,6 +19,7 @@ from longwatt.study import published, report_items, report_settings, settings
 from longwatt.study.cells import LARGEST, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
 from longwatt.study.generation_checks import check_lengths
+from longwatt.study.model_settings import initial_weights, keeps_adapters
 from longwatt.study.stages import Stages
 
 NEW_FAMILY = (
@@ -71,6 +72,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         _check_attention(entry, where)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
         _check_task(study, name, where)
+        _check_lora(entry, where)
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
         else:  # a model from random weights may have the shape of a repository's
@@ -131,6 +133,23 @@ def _check_attention(entry: Mapping[str, Any], where: str) -> None:
         raise StudyError(f"{where}.attention: {error}") from None
 
 
+def _check_lora(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse adapters on random weights, and beside parts of a model that are trained whole."""
+    if "lora" not in entry:
+        return
+    if entry["initialisation"] == "random":
+        raise StudyError(
+            f"{where}.lora keeps the weights it begins with, and random ones are worth nothing; "
+            "set `initialisation: checkpoint`, or take `lora` out"
+        )
+    whole = models.load_family(entry["family"]).trained_whole
+    if whole and keeps_adapters(entry):
+        raise StudyError(
+            f"{where}.lora.merge must be true: the family {entry['family']} trains "
+            f"{' and '.join(whole)} whole, so adapters alone would not be its model"
+        )
+
+
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
     """Refuse a model that gives texts where the grid wants labels, or vice versa."""
     family = study["models"][model]["family"]
@@ -186,6 +205,7 @@ def check_cells(stages: Stages) -> None:
         checked = _Checked(stages, name)
         checked.check_splits()
         checked.check_exits()
+        checked.check_initial()
         checked.check_lengths(configs[checked.cell.model])
 
 
@@ -242,6 +262,30 @@ class _Checked:
                     f"{self.name} fitted too; choose two different splits, or the confidences "
                     "would be judged by what they were fitted to"
                 )
+
+    def check_initial(self) -> None:
+        """Refuse to predict before training where nothing could be predicted."""
+        before = [key for key, p in self.points.items() if initial_weights(p["inference"])]
+        if not before:
+            return
+        where = f"{self.source}: inference.{before[0]}.weights is initial"
+        here = "name the points of its cells in their block of the grid (`inference`)"
+        model = self.cell.model
+        if self.study["models"][model]["initialisation"] == "random":
+            raise StudyError(
+                f"{where}, but models.{model} begins from random weights, which can do nothing "
+                f"before training; {here}"
+            )
+        if "task" in self.chosen:
+            raise StudyError(
+                f"{where}, but the classifiers of models.{model} know nothing before training; "
+                f"{here}"
+            )
+        if len(before) == len(self.points):
+            raise StudyError(
+                f"{where}, and {self.name} has no other point: its training would serve nothing; "
+                "add a point with trained weights"
+            )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:
         """Refuse inputs or targets that are too long for the model, by `config`."""
