@@ -16,7 +16,7 @@ from longwatt.config.schema_paths import describe, path_of
 from longwatt.config.studies import read_study
 from longwatt.config.yaml_values import Loader
 from longwatt.energy import costs
-from longwatt.study import cells, settings
+from longwatt.study import cells, model_settings, settings
 from longwatt.study.claims import ClaimTest
 from longwatt.tasks import TEXT
 from tests.conftest import ROOT
@@ -121,6 +121,10 @@ def test_every_default_of_a_study_is_that_of_the_code():
             },
         ),
         **flat("model.exits", settings.EXITS_DEFAULTS),
+        **flat("model.lora", model_settings.LORA_DEFAULTS),
+        "model.chat": False,
+        "training.packing": False,
+        "inference.weights": model_settings.TRAINED_WEIGHTS,
         "calibration.split": settings.CALIBRATION_DEFAULTS[
             "split"
         ],  # its batch size is another setting's

@@ -17,8 +17,8 @@ from longwatt.hub import client
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 SAFETENSORS, PICKLE = "model{}.safetensors", "pytorch_model{}.bin"
-# Of adapters, by the library peft: no model without their base.
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# In a folder of adapters by the library peft, which are no model without their base.
+MARK_OF_ADAPTERS = "adapter_config.json"
 IN_PLACE = (
     "it holds adapters, not a model; name their base here and train new ones by the entry's "
     "`lora`, or add them to it: python -m longwatt.models merge (docs/reference/commands.md)"
@@ -107,7 +107,7 @@ def choose_model(names: Collection[str]) -> list[str]:
     for kind in (SAFETENSORS, PICKLE):
         if weights := _weights(names, kind):
             return [*settings, *weights]
-    if ADAPTER_CONFIG in names:
+    if MARK_OF_ADAPTERS in names:
         raise LookupError(IN_PLACE)
     known = "model.safetensors or pytorch_model.bin, whole or in shards"
     raise LookupError(f"it has no weights ({known})")
@@ -115,7 +115,7 @@ def choose_model(names: Collection[str]) -> list[str]:
 
 def choose_config(names: Collection[str]) -> list[str]:
     """Choose a model's configuration alone, or raise LookupError."""
-    if CONFIG not in names and ADAPTER_CONFIG in names:
+    if CONFIG not in names and MARK_OF_ADAPTERS in names:
         raise LookupError(IN_PLACE)
     if CONFIG not in names:
         raise LookupError(f"it is no model's: it has no {CONFIG}")
@@ -145,7 +145,7 @@ def choose_tokenizer(names: Collection[str]) -> list[str]:
 
 def missing_weights(folder: Path) -> str | None:
     """Say what a folder lacks to be a loadable checkpoint, None if nothing."""
-    if (folder / ADAPTER_CONFIG).is_file():  # transformers would load their base, if it could
+    if (folder / MARK_OF_ADAPTERS).is_file():  # transformers would load their base, if it could
         return f"{folder} is no checkpoint folder: {IN_PLACE}"
     if not (folder / CONFIG).is_file():
         return f"{folder} is no checkpoint folder: it has no config.json"

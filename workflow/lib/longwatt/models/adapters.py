@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longwatt.files import read_object
-from longwatt.hub.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Config, is_to_adapt
 from longwatt.provenance.stamps import write_json
@@ -25,6 +24,7 @@ from longwatt.spelling import nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base.json"  # beside adapters: the checkpoint they belong to
 TRAINED_PART = "trained.safetensors"  # what is trained of a model, while it is
 ADAPTER_NAME = "default"  # peft's own
