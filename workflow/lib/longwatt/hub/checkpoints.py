@@ -13,6 +13,7 @@ from typing import Any
 
 from longwatt.files import PACKAGE, read_object
 from longwatt.hub import client
+from longwatt.hub.gguf_header import config_of
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -69,6 +70,8 @@ def known_config(settings: Mapping[str, Any], brought: Path) -> dict[str, Any]:
     It is read from the folder that `download_model` brings it to, else from the model's origin.
     """
     repository, folder = repository_of(settings), local_folder(settings)
+    if found := gguf_files(folder) if folder else []:
+        return read_object(brought / CONFIG) or config_of(found[0])
     origin = client.cached(repository, CONFIG) if repository else folder and folder / CONFIG
     return read_object(brought / CONFIG) or (read_object(origin) if origin else {})
 
