@@ -101,11 +101,17 @@ LORAS = {
 DEEP = {"num_hidden_layers": 6, "n_layer": 6}
 
 
-@pytest.mark.parametrize("asked", LORAS)
-@pytest.mark.parametrize("kind", CONFIGS)
+# peft multiplies GPT-2's transposed matrices once more where DoRA's inputs are dropped out.
+ADAPTED = [
+    (kind, asked)
+    for kind in CONFIGS
+    for asked in LORAS
+    if (kind, asked) != ("gpt2", "dora with dropout")
+]
+
+
+@pytest.mark.parametrize(("kind", "asked"), ADAPTED)
 def test_a_training_step_of_adapters(kind, asked):
-    if kind == "gpt2" and asked == "dora with dropout":
-        pytest.skip("peft multiplies GPT-2's transposed matrices once more")
     lora, config = dict(LORAS[asked]), dict(CONFIGS[kind])
     if "target_modules" in lora:
         lora["target_modules"] = SOME.get(kind, lora["target_modules"])
@@ -148,7 +154,9 @@ BART = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 4}, {"rank": 4, "target_modules": ["fc1", "fc2"]}])
+@pytest.mark.parametrize(
+    "lora", [None, {"rank": 4}, {"rank": 4, "target_modules": ["q_proj", "v_proj"]}]
+)
 def test_encoder_decoders_with_and_without_adapters(lora):
     model = built("bart", AutoModelForSeq2SeqLM, BART)
     if lora:

@@ -70,7 +70,9 @@ class PassOperations:
     def __add__(self, other: PassOperations) -> PassOperations:
         """Add two passes up."""
         names = (field.name for field in fields(self))
-        return PassOperations(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        return PassOperations(
+            **{name: getattr(self, name) + getattr(other, name) for name in names}
+        )
 
     def times(self, factor: float) -> PassOperations:
         """Return those of so many examples, which share what is remade for a batch."""
