@@ -89,7 +89,8 @@ def _trained(built: Any, lora: Mapping[str, Any]) -> int:
     if not isinstance(built, EarlyExitModel):
         return adapters
     named = built.named_parameters()
-    return adapters + sum(own.numel() for name, own in named if not name.startswith(ENCODER))
+    above: int = sum(own.numel() for name, own in named if not name.startswith(ENCODER))
+    return adapters + above
 
 
 def _adapted(built: Any, targets: Sequence[str] | None) -> list[tuple[int, int]]:
