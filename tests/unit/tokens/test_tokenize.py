@@ -91,7 +91,7 @@ def test_rows_hold_ids_references_and_evidence(folder):
 
 
 def test_evidence_is_seen_only_when_it_is_whole():
-    assert [visible_evidence([5, 9], length, 2) for length in (6, 7, 10, 11)] == [0, 1, 1, 2]
+    assert [visible_evidence([5, 9], kept) for kept in (4, 5, 8, 9)] == [0, 1, 1, 2]
 
 
 def test_the_report_names_every_file_by_its_digest(folder):

@@ -20,7 +20,9 @@ SAFETENSORS, PICKLE = "model{}.safetensors", "pytorch_model{}.bin"
 SHARD = r"-(\d{5})-of-(\d{5})"
 # Files that a tokenizer may be made of beside its vocabulary; no weights among them.
 TOKENIZER = "tokenizer.json"
-TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_SETTINGS = (
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+)  # fmt: skip
 SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 BPE = ("vocab.json", "merges.txt")
 WORDPIECE = "vocab.txt"

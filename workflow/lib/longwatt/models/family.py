@@ -141,9 +141,9 @@ class Family(Protocol):
 
         Args:
             model, batch: the model in evaluation mode, and what `collate` made, on its device.
-            how: for texts the cell's `protocol` and the settings of `generation`. For labels the
-                rule by which to `exit` (None: at the last exit) and the rows of a forward pass
-                (`batch_size`).
+            how: for texts the cell's `protocol` and the settings of `generation`; where inputs are
+                prompts, also the ids that end an answer (`stops`). For labels the rule by which to
+                `exit` (None: at the last exit) and the rows of a forward pass (`batch_size`).
         """
 
     def answers(self, predicted: Any, tokenizer: Any) -> list[Answer]:

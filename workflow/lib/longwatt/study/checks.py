@@ -19,6 +19,7 @@ from longwatt.study import published, report_items, report_settings, settings
 from longwatt.study.cells import LARGEST, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
 from longwatt.study.generation_checks import check_lengths
+from longwatt.study.prompt_checks import check_prompt, check_room, check_template
 from longwatt.study.stages import Stages
 
 NEW_FAMILY = (
@@ -58,6 +59,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.source_names(), f"{where}.source")
         _check_metric(study, name, where)
+        check_template(entry, where)
         options = entry.get("options", {})
         validate(options, datasets.options_schema(entry["source"]), f"{where}.options")
         found = datasets.repository(entry["source"], options)
@@ -71,6 +73,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         _check_attention(entry, where)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
         _check_task(study, name, where)
+        check_prompt(study, name, where)
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
         else:  # a model from random weights may have the shape of a repository's
@@ -264,6 +267,9 @@ class _Checked:
         points = {f"inference.{key}.generation": p["generation"] for key, p in self.points.items()}
         found = {"generation": self.chosen["generation"], **points}
         tokenizer = self.study["tokenizers"][self.study["models"][self.cell.model]["tokenizer"]]
-        problem = check_lengths(self.chosen["training"]["max_target_tokens"], found, tokenizer)
+        most, prompted = self.chosen["training"]["max_target_tokens"], "prompt" in self.chosen
+        problem = check_lengths(most, found, tokenizer, prompted)
+        for chosen in (self.chosen, *self.points.values()) if prompted else ():
+            problem = problem or check_room(chosen)
         if problem:
             raise StudyError(f"{self.source}: cell {self.name}: {problem}")

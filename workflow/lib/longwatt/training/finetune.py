@@ -20,7 +20,7 @@ from transformers import Seq2SeqTrainingArguments, TrainerState, set_seed
 
 from longwatt.energy.marks import Marker
 from longwatt.files import link_or_copy, whole_file, whole_path
-from longwatt.inference.examples import CellExamples, classified, label_names
+from longwatt.inference.examples import CellExamples, classified, label_names, layout_of, stops_of
 from longwatt.inference.predictor import Predictor
 from longwatt.inference.trained_models import model_files, result_damage
 from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
@@ -40,7 +40,7 @@ from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
 from longwatt.study.cells import LARGEST, StepBatch, step_batch
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH, compared_texts
-from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
+from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.tokens.tokenize import repair_tokens
 from longwatt.training.ledger import Ledger, Stopwatch
 from longwatt.training.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
@@ -282,7 +282,7 @@ def _validator(
     references = comparison.get("references", "best")
     split, most = validation["split"], validation["max_examples"]
     examples = _examples(spec, tokenizer, split, most, references)
-    how, precision = _how(settings), settings["budget"]["precision"]
+    how, precision = {**_how(settings), **stops_of(examples)}, settings["budget"]["precision"]
     predictor = Predictor(
         family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
@@ -314,9 +314,8 @@ def _examples(
     if spec.settings.get("task") == CLASSIFICATION:
         return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
-    most = spec.settings["seq_len"], spec.settings["training"]["max_target_tokens"]
     every, said = references in (None, EACH), references or "best"
-    return CellExamples(rows, SpecialTokens.of(tokenizer), *most, every, references=said)
+    return CellExamples(rows, layout_of(spec.settings, tokenizer), every, references=said)
 
 
 def _check_size(examples: CellExamples, step: StepBatch) -> None:

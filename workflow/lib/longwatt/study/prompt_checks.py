@@ -1,0 +1,100 @@
+"""Refuse prompts that no document or no question could stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt import models
+from longwatt.config.documents import check_name
+from longwatt.config.errors import StudyError
+from longwatt.files import read_object
+from longwatt.hub.checkpoints import TOKENIZER, TOKENIZER_SETTINGS, local_folder
+from longwatt.study.model_settings import answer_room
+from longwatt.tokens.prompt_templates import INPUT, PLACEHOLDERS, QUERY, placeholders
+
+CHANGES_NO_RESULT = "It only refuses."
+
+CONFIG, *_, CHAT = TOKENIZER_SETTINGS
+
+
+def check_template(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse a template without a place for the document, or with a place unknown or repeated.
+
+    Args:
+        entry: of a dataset or a model.
+        where: its place in the study.
+
+    Raises:
+        StudyError: names the key and what would do.
+    """
+    if "prompt" not in entry:
+        return
+    template, key = entry["prompt"], f"{where}.prompt"
+    for name in placeholders(template):
+        check_name("placeholder", name, PLACEHOLDERS, key)
+    for part, meaning in ((INPUT, "the document"), (QUERY, "its query")):
+        if (count := template.count(part)) > 1:
+            raise StudyError(f"{key} has {part} {count} times; {meaning} can stand in one place")
+    if INPUT not in template:
+        raise StudyError(f"{key} has no {INPUT}, in place of which the document would stand")
+
+
+def check_prompt(study: Mapping[str, Any], model: str, where: str) -> None:
+    """Refuse a prompt for a model that has none, and a chat without a template for it.
+
+    Raises:
+        StudyError: names the key and what would do.
+    """
+    entry = study["models"][model]
+    check_template(entry, where)
+    family = entry["family"]
+    for key in ("prompt", "chat"):
+        if key in entry and not models.load_family(family).prompted:
+            raise StudyError(
+                f"{where}.{key}: models of the family {family} have no prompts; families with "
+                f"prompts: {', '.join(filter(_prompted, models.family_names())) or 'none'}"
+            )
+    name = entry["tokenizer"]
+    if entry.get("chat") and (problem := _lacks_chat(study["tokenizers"][name])):
+        raise StudyError(
+            f"{where}.chat is true, but tokenizers.{name} has no chat template ({problem}); take "
+            "the tokenizer of a model that is made for chats, or leave out `chat` and write the "
+            "whole prompt as the model's `prompt`"
+        )
+
+
+def check_room(chosen: Mapping[str, Any]) -> str | None:
+    """Find a length that is too short for an answer, before the tokens of any prompt are known.
+
+    Args:
+        chosen: settings of a training or of an inference with prompts.
+
+    Returns:
+        The lengths and what would do.
+    """
+    room, seq_len = answer_room(chosen), chosen["seq_len"]
+    if seq_len > room:
+        return None
+    return (
+        f"seq_len {seq_len} leaves no room for a document beside the {room} tokens "
+        "kept for an answer (the larger of max_target_tokens and max_new_tokens); choose a larger "
+        "seq_len or shorter answers"
+    )
+
+
+def _prompted(family: str) -> bool:
+    return models.load_family(family).prompted
+
+
+def _lacks_chat(tokenizer: Mapping[str, Any]) -> str | None:
+    """Say why a tokenizer has no chat template, None where it has or may have one."""
+    if tokenizer["kind"] != "checkpoint":
+        return "it is trained on the dataset"
+    folder = Path(local_folder(tokenizer) or "")
+    if not (folder / TOKENIZER).is_file():  # not known yet: its first job tells
+        return None
+    if (folder / CHAT).is_file() or read_object(folder / CONFIG).get("chat_template"):
+        return None
+    return f"neither {folder / CHAT} nor {CONFIG} there has one"
