@@ -1,6 +1,6 @@
 """Examples of a cell as torch datasets: stored token ids cut to the cell's length.
 
-A `Layout` makes inputs and targets of stored ids: texts between special tokens, or prompts.
+An `ExampleLayout` makes inputs and targets of stored ids: texts between special tokens, or prompts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from longwatt.tokens.special_tokens import Ids, SpecialTokens, load_split
 from longwatt.tokens.stored_rows import StoredRows
 
 
-class Layout(Protocol):
+class ExampleLayout(Protocol):
     """How a row's stored ids become an input, and a reference's ids a target."""
 
     @property
     def joined(self) -> bool:
-        """Whether a target follows its input in one sequence."""
+        """True where a target follows its input in one sequence."""
 
     @property
     def max_target_tokens(self) -> int:
@@ -37,7 +37,7 @@ class Layout(Protocol):
         """Return the number of tokens of every row's input."""
 
     def input(self, rows: StoredRows, row: int) -> tuple[list[int], int | None]:
-        """Return the ids of a row's input, and where its second text begins, if it has one."""
+        """Return the ids of a row's input, and where its second text begins, if any."""
 
     def target(self, ids: Ids) -> list[int]:
         """Return the ids of a target."""
@@ -56,21 +56,21 @@ class Wrapped:
     joined: bool = False
 
     def sizes(self, rows: StoredRows) -> list[int]:
-        """See `Layout.sizes`."""
+        """See `ExampleLayout.sizes`."""
         return [min(self.seq_len, n + self.special.count) for n in rows["input_tokens"]]
 
     def input(self, rows: StoredRows, row: int) -> tuple[list[int], int | None]:
-        """See `Layout.input`."""
+        """See `ExampleLayout.input`."""
         if second := rows.ids("second_ids", row):
             return self.special.cut_pair(rows.ids("input_ids", row), second, self.seq_len)
         return self.special.cut(rows.ids("input_ids", row, self.seq_len), self.seq_len), None
 
     def target(self, ids: Ids) -> list[int]:
-        """See `Layout.target`."""
+        """See `ExampleLayout.target`."""
         return self.special.cut(ids, self.max_target_tokens)
 
     def target_size(self, tokens: int) -> int:
-        """See `Layout.target_size`."""
+        """See `ExampleLayout.target_size`."""
         return min(self.max_target_tokens, tokens + self.special.count)
 
 
@@ -97,7 +97,7 @@ class CellExamples(Dataset[Example]):
 
     # With the columns that `longwatt.tokens.tokenize.tokenize_dataset` writes.
     rows: StoredRows
-    layout: Layout
+    layout: ExampleLayout
     every_reference: bool  # one example per reference (training) instead of one per record
     # "each" numbers the examples' ids by reference; see `longwatt.tokens.references`.
     references: str = "best"

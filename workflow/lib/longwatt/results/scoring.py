@@ -247,7 +247,7 @@ def _ceiling(
 
 
 def _kept(settings: ScoringSettings, rows: Any, tokenized: Path, tokenizer: Path) -> list[int]:
-    """Return how many of every row's input ids the model sees, a query before them included."""
+    """Return how many of every row's input ids the model sees, its query's included."""
     if "prompt" not in settings:
         special = read_artefact(tokenized, shared=True)["special_tokens"]
         return [settings["seq_len"] - special] * len(rows)

@@ -18,9 +18,9 @@ from longwatt.models.family import attention_path
 from longwatt.study import published, report_items, report_settings, settings
 from longwatt.study.cells import LARGEST, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
-from longwatt.study.generation_checks import check_lengths
-from longwatt.study.prompt_checks import check_prompt, check_room, check_template
 from longwatt.study.stages import Stages
+from longwatt.study.texts.generation_checks import check_lengths
+from longwatt.study.texts.prompt_checks import check_prompt, check_room, check_template
 
 NEW_FAMILY = (
     "; a new one is one module in workflow/lib/longwatt/models/ with the interface "

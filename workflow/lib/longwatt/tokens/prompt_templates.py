@@ -1,4 +1,4 @@
-"""Texts around a document: a template's own, or a chat template's with it as the user's message."""
+"""Texts around a document, with a tokenizer's chat template or without."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-QUERY, INPUT = "{query}", "{input}"
+QUERY_PLACE, INPUT_PLACE = "{query}", "{input}"
 PLACEHOLDERS = {"query", "input"}
 _ANSWER = "{answer}"  # stands for one while a chat template is read
 # Some chat templates state the date. A prompt must be the same on every day: this one is that of
@@ -27,14 +27,14 @@ def placeholders(template: str) -> list[str]:
 
 def without_query(template: str) -> str:
     """Leave out the query and the blank line behind it."""
-    return re.sub(re.escape(QUERY) + r"(\n\n)?", "", template)
+    return re.sub(re.escape(QUERY_PLACE) + r"(\n\n)?", "", template)
 
 
 def around_document(template: str, tokenizer: Any, chat: bool) -> tuple[str, str]:
-    """Return the texts before and after the document, in one of which QUERY may stand.
+    """Return the texts before and after the document, in one of which QUERY_PLACE may stand.
 
     Args:
-        template: has INPUT once.
+        template: has INPUT_PLACE once.
         tokenizer: whose chat template is used.
         chat: whether it is.
 
@@ -42,8 +42,8 @@ def around_document(template: str, tokenizer: Any, chat: bool) -> tuple[str, str
         PromptError: there is no chat template, or it does not give the message back.
     """
     text = _rendered(tokenizer, [template]) if chat else template
-    before, found, after = text.partition(INPUT)
-    kept = [text.count(part) == template.count(part) for part in (INPUT, QUERY)]
+    before, found, after = text.partition(INPUT_PLACE)
+    kept = [text.count(part) == template.count(part) for part in (INPUT_PLACE, QUERY_PLACE)]
     if not found or not all(kept):
         raise PromptError(
             f"the chat template of the tokenizer in {_folder(tokenizer)} does not give back a "
@@ -55,7 +55,7 @@ def around_document(template: str, tokenizer: Any, chat: bool) -> tuple[str, str
 
 def after_answer(tokenizer: Any) -> str:
     """Return the text that a chat template puts after an assistant's message."""
-    return _rendered(tokenizer, [INPUT, _ANSWER]).partition(_ANSWER)[2]
+    return _rendered(tokenizer, [INPUT_PLACE, _ANSWER]).partition(_ANSWER)[2]
 
 
 def _rendered(tokenizer: Any, contents: Sequence[str]) -> str:

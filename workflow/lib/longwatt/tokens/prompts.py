@@ -1,4 +1,4 @@
-"""Prompts of causal models: a document between instructions, and the answer behind them.
+"""Prompts of causal models, with the document between instructions and an answer behind.
 
 The document is all that is cut. Its ids are stored ones, and the texts around it are tokenized as
 they stand in the whole text.
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from longwatt.tokens.prompt_templates import (
-    QUERY,
+    QUERY_PLACE,
     PromptError,
     after_answer,
     around_document,
@@ -107,7 +107,7 @@ class Prompt:
         return self._rooms(rows, self._counted(rows))
 
     def input(self, rows: StoredRows, row: int) -> tuple[list[int], None]:
-        """Return the ids of a row's prompt; it has no second text."""
+        """Return the ids of a row's prompt, which has no second text."""
         before, after = self.around(rows.value("query", row))
         start = rows.value("document_start_tokens", row)
         most = start + self._room(len(before) + len(after))
@@ -144,7 +144,7 @@ class Prompt:
     def _tokenized(self, queries: Sequence[str]) -> list[Around]:
         """Return the ids before and after the document for several queries."""
         texts = [
-            tuple(part.replace(QUERY, query) for part in self.texts[bool(query)])
+            tuple(part.replace(QUERY_PLACE, query) for part in self.texts[bool(query)])
             for query in queries
         ]
         befores = _encoded(self.tokenizer, [before for before, _ in texts])
@@ -209,7 +209,7 @@ def _own_part(plain: list[int], behind: Sequence[tuple[list[int], list[int]]]) -
 
 
 def _end_of_answer(tokenizer: Tokenizer, chat: bool) -> int:
-    """Return the token that ends an answer: the end of a turn in a chat, else the end of text."""
+    """Return the token that ends an answer, in a chat the end of a turn."""
     known = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     text = after_answer(tokenizer) if chat else ""
     behind = [token for token in _encoded(tokenizer, [text])[0] if token in known]

@@ -12,15 +12,13 @@ from longwatt.config.errors import StudyError
 from longwatt.files import read_object
 from longwatt.hub.checkpoints import TOKENIZER, TOKENIZER_SETTINGS, local_folder
 from longwatt.study.model_settings import answer_room
-from longwatt.tokens.prompt_templates import INPUT, PLACEHOLDERS, QUERY, placeholders
+from longwatt.tokens.prompt_templates import INPUT_PLACE, PLACEHOLDERS, QUERY_PLACE, placeholders
 
-CHANGES_NO_RESULT = "It only refuses."
-
-CONFIG, *_, CHAT = TOKENIZER_SETTINGS
+CHAT_FILE = TOKENIZER_SETTINGS[-1]
 
 
 def check_template(entry: Mapping[str, Any], where: str) -> None:
-    """Refuse a template without a place for the document, or with a place unknown or repeated.
+    """Refuse a template without a place for the document, or with unknown or repeated ones.
 
     Args:
         entry: of a dataset or a model.
@@ -34,15 +32,15 @@ def check_template(entry: Mapping[str, Any], where: str) -> None:
     template, key = entry["prompt"], f"{where}.prompt"
     for name in placeholders(template):
         check_name("placeholder", name, PLACEHOLDERS, key)
-    for part, meaning in ((INPUT, "the document"), (QUERY, "its query")):
+    for part, meaning in ((INPUT_PLACE, "the document"), (QUERY_PLACE, "its query")):
         if (count := template.count(part)) > 1:
             raise StudyError(f"{key} has {part} {count} times; {meaning} can stand in one place")
-    if INPUT not in template:
-        raise StudyError(f"{key} has no {INPUT}, in place of which the document would stand")
+    if INPUT_PLACE not in template:
+        raise StudyError(f"{key} has no {INPUT_PLACE}, in place of which the document would stand")
 
 
 def check_prompt(study: Mapping[str, Any], model: str, where: str) -> None:
-    """Refuse a prompt for a model that has none, and a chat without a template for it.
+    """Refuse a prompt for a model without one, and a chat without a template.
 
     Raises:
         StudyError: names the key and what would do.
@@ -66,7 +64,7 @@ def check_prompt(study: Mapping[str, Any], model: str, where: str) -> None:
 
 
 def check_room(chosen: Mapping[str, Any]) -> str | None:
-    """Find a length that is too short for an answer, before the tokens of any prompt are known.
+    """Find a length that has no room beside an answer, whatever the prompt.
 
     Args:
         chosen: settings of a training or of an inference with prompts.
@@ -89,12 +87,13 @@ def _prompted(family: str) -> bool:
 
 
 def _lacks_chat(tokenizer: Mapping[str, Any]) -> str | None:
-    """Say why a tokenizer has no chat template, None where it has or may have one."""
+    """Say why a tokenizer has no chat template, None where it may have one."""
     if tokenizer["kind"] != "checkpoint":
         return "it is trained on the dataset"
     folder = Path(local_folder(tokenizer) or "")
     if not (folder / TOKENIZER).is_file():  # not known yet: its first job tells
         return None
-    if (folder / CHAT).is_file() or read_object(folder / CONFIG).get("chat_template"):
+    settings = folder / TOKENIZER_SETTINGS[0]
+    if (folder / CHAT_FILE).is_file() or read_object(settings).get("chat_template"):
         return None
-    return f"neither {folder / CHAT} nor {CONFIG} there has one"
+    return f"there is no {folder / CHAT_FILE}, and no chat_template in {settings}"
