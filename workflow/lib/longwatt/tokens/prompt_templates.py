@@ -20,9 +20,9 @@ class PromptError(ValueError):
     """A prompt that cannot be made, or leaves a document no room."""
 
 
-def placeholders(template: str) -> list[str]:
-    """List the names that stand in braces in a template, in order."""
-    return re.findall(r"\{\s*(\w+)\s*\}", template)
+def placeholders(template: str) -> list[tuple[str, str]]:
+    """List the words that stand in braces in a template, with their braces and without."""
+    return re.findall(r"(\{\s*(\w+)\s*\})", template)
 
 
 def without_query(template: str) -> str:

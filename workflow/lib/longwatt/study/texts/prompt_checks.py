@@ -30,8 +30,10 @@ def check_template(entry: Mapping[str, Any], where: str) -> None:
     if "prompt" not in entry:
         return
     template, key = entry["prompt"], f"{where}.prompt"
-    for name in placeholders(template):
+    for written, name in placeholders(template):
         check_name("placeholder", name, PLACEHOLDERS, key)
+        if written != (meant := f"{{{name}}}"):
+            raise StudyError(f"{key} has {written!r}, which is written {meant}")
     for part, meaning in ((INPUT_PLACE, "the document"), (QUERY_PLACE, "its query")):
         if (count := template.count(part)) > 1:
             raise StudyError(f"{key} has {part} {count} times; {meaning} can stand in one place")
