@@ -35,7 +35,12 @@ def choose(model: Any, path: str) -> None:
         return
     own = core(model)
     if path in SUPPORT and not getattr(own, SUPPORT[path], False):
-        raise _refusal(path, f"{type(own).__name__} of transformers does not have it")
+        others = [name for name in NAMES if getattr(own, SUPPORT.get(name, ""), name == EAGER)]
+        has = f"has only {' and '.join(others)}"
+        raise ModelError(
+            f"`attention: {path}` is asked for, or the family's default, but "
+            f"{type(own).__name__} of transformers {has}; choose one of these"
+        )
     if path not in LATER:
         _set(own, path)
 
@@ -77,9 +82,11 @@ def _missing(path: str, device: torch.device, precision: str) -> str | None:
         cannot = "torch's flex_attention has no backward pass on a CPU"
         return cannot if device.type == "cpu" else None
     if device.type != "cuda":
-        return f"flash attention needs a GPU, and the device is {device.type}"
+        return f"flash attention needs a GPU, and this is a {device.type.upper()}"
     if precision not in HALF:
-        return f"flash attention computes in bf16 or fp16, and the budget's precision is {precision}"
+        return (
+            f"flash attention computes in bf16 or fp16, and the budget's precision is {precision}"
+        )
     from transformers.utils import is_flash_attn_2_available
 
     # Without it transformers may fetch a kernel from its hub.

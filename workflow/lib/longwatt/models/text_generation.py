@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.files import read_object
-from longwatt.models import configurations
+from longwatt.models import attention_choice, configurations
 from longwatt.models.errors import ModelError
 from longwatt.models.family import STOCK, Answer, Batch, Config, Exits, Family, attention_path
 from longwatt.tasks import TEXT
@@ -93,15 +93,11 @@ class TextGeneration(Family):
 
     def _choose(self, built: Any, path: str) -> str:
         """Let a built model compute attention by a path, and return the one in use."""
-        from longwatt.models import attention_choice
-
         attention_choice.choose(built, path)
         return path
 
     def place(self, model: nn.Module, device: torch.device, precision: str) -> nn.Module:
         """See `Family.place`. It may raise a ModelError: the device lacks the path chosen."""
-        from longwatt.models import attention_choice
-
         placed = model.to(device)
         attention_choice.choose_on(placed, self._path, device, precision)
         return placed
