@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import product
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,15 @@ TAKEN = {*INPUTS, "labels"}
 LINEAR = (nn.Linear, FastLinear)
 STATES = 300.0  # size of states by which a head shows whether it is linear
 SAME = 1e-4  # of the largest value; float32 sums in another order differ by far less
-LOSS_SCALE = "_label_logit_scale"  # attribute of a model: see `attach`
+HEAD_FORM = "_label_head_form"  # attribute of a model that `attach` sets
 Given = Mapping[str, Tensor]
+
+
+class HeadForm(NamedTuple):
+    """Logits of a head that is a linear map: `cap * tanh(scale * map / cap)`, or without a cap."""
+
+    scale: float = 1.0
+    cap: float | None = None
 
 
 def attach(model: Any) -> None:
@@ -41,7 +49,7 @@ def attach(model: Any) -> None:
     Raises:
         ModelError: a token sees those after it.
     """
-    stock, scale = type(model).forward, _probed_scale(model)
+    stock, form = type(model).forward, _probed_form(model)
 
     def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
         given = {name: value for name, value in kwargs.items() if value is not None}
@@ -52,7 +60,7 @@ def attach(model: Any) -> None:
     # Without `__wrapped__`, by which libraries would unwrap it. Generation asks for arguments.
     forward.__signature__ = inspect.signature(stock)  # type: ignore[attr-defined]
     forward.__doc__ = stock.__doc__
-    setattr(model, LOSS_SCALE, scale)
+    setattr(model, HEAD_FORM, form)
     model.forward = MethodType(forward, model)
 
 
@@ -81,18 +89,20 @@ def _loss(model: Any, batch: Given) -> Tensor:
         logits, labels = _own_logits(model, batch)
         return nn.functional.cross_entropy(logits.float(), labels)
     states, labels = _label_states(model, batch)
-    head, scale = model.get_output_embeddings(), getattr(model, LOSS_SCALE)
-    states = states if scale == 1 else states * scale
-    return linear_cross_entropy(states, head.weight, labels, head.bias)
+    head, form = model.get_output_embeddings(), getattr(model, HEAD_FORM)
+    weight, bias = head.weight, head.bias
+    if form.scale != 1:
+        states, bias = states * form.scale, None if bias is None else bias * form.scale
+    return linear_cross_entropy(states, weight, labels, bias, form.cap)
 
 
 def _is_linear(model: Any) -> bool:
-    """Check whether logits are a multiple of the head's linear map of hidden states.
+    """Check whether logits follow from the head's linear map of hidden states, by a HeadForm.
 
     Adapters may have been put into the head since `attach`.
     """
     linear = type(model.get_output_embeddings()) in LINEAR
-    return linear and getattr(model, LOSS_SCALE) is not None
+    return linear and getattr(model, HEAD_FORM) is not None
 
 
 def _label_states(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
@@ -142,40 +152,45 @@ def _states_replaced(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator
 
 
 @torch.no_grad()
-def _probed_scale(model: Any) -> float | None:
-    """Return the factor between a linear head and the logits, None where there is more to them.
+def _probed_form(model: Any) -> HeadForm | None:
+    """Return how logits follow from a linear head, None where there is more to them.
 
-    Gemma caps its logits softly, Cohere and Granite scale them. A few tokens are enough to see it,
-    and that no token sees those after it, which encoders would let it.
+    Gemma 2 caps its logits softly, Cohere and Granite scale them. A few tokens are enough to see
+    it, and that no token sees those after it, which encoders would let it.
     """
-    head, vocabulary, seen = model.get_output_embeddings(), model.config.vocab_size, []
-    step = max(1, vocabulary // 5)
-    rows = [[step, 2 * step, 3 * step], [step, 2 * step, 4 * step]]
-    ids = torch.tensor(rows).clamp(max=vocabulary - 1).to(model.device)
+    head, seen = model.get_output_embeddings(), list[Tensor]()
     linear = model.base_model is not model and type(head) in LINEAR
 
     def look(hidden: Tensor) -> Tensor:
         seen.append(hidden)
-        places = torch.arange(hidden.numel(), device=hidden.device, dtype=hidden.dtype)
-        return (places.sin() * STATES).view_as(hidden)
+        return _large_states(hidden)
 
     training = model.training
     model.eval()
     try:
-        with _states_replaced(model, look) if linear else _nothing():
-            logits = type(model).forward(model, input_ids=ids, use_cache=False).logits
+        with _states_replaced(model, look) if linear else nullcontext():
+            given = {"input_ids": _two_ends(model), "use_cache": False}
+            logits = type(model).forward(model, **given).logits
     finally:
         model.train(training)
     _check_causal(model, seen[0] if linear else logits)
     if not linear or getattr(model.config, "output_router_logits", False):
         return None
-    plain = head(look(seen[0]))
-    return next((scale for scale in _scales(model.config) if _same(plain * scale, logits)), None)
+    return _form_of(model.config, head(_large_states(seen[0])), logits)
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _two_ends(model: Any) -> Tensor:
+    """Return two rows of three tokens that differ in the last."""
+    most = model.config.vocab_size - 1
+    rows = [[1, 2, 3], [1, 2, 4]]
+    return (torch.tensor(rows) * max(1, most // 5)).clamp(max=most).to(model.device)
+
+
+def _large_states(like: Tensor) -> Tensor:
+    """Make up states of a size at which a cap of logits shows."""
+    places = torch.arange(like.numel(), device=like.device, dtype=like.dtype)
+    states: Tensor = (places.sin() * STATES).view_as(like)
+    return states
 
 
 def _check_causal(model: Any, values: Tensor) -> None:
@@ -187,10 +202,16 @@ def _check_causal(model: Any, values: Tensor) -> None:
         )
 
 
-def _scales(config: Any) -> list[float]:
-    """List the factors that a configuration may put before logits."""
+def _form_of(config: Any, mapped: Tensor, logits: Tensor) -> HeadForm | None:
+    """Find the form by which a configuration makes logits of what the head's map returns."""
     own, divided = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
-    return [1.0, *([float(own)] if own else []), *([1 / divided] if divided else [])]
+    scales = (1.0, *([float(own)] if own else []), *([1 / divided] if divided else []))
+    caps = {None, getattr(config, "final_logit_softcapping", None)}
+    for scale, cap in product(scales, caps):
+        scaled = mapped * scale
+        if _same(scaled if cap is None else torch.tanh(scaled / cap) * cap, logits):
+            return HeadForm(scale, cap)
+    return None
 
 
 def _same(left: Tensor, right: Tensor) -> bool:
