@@ -189,6 +189,7 @@ def check_cells(stages: Stages) -> None:
         checked = _Checked(stages, name)
         checked.check_splits()
         checked.check_exits()
+        checked.check_packing()
         checked.check_lengths(configs[checked.cell.model])
 
 
@@ -245,6 +246,25 @@ class _Checked:
                     f"{self.name} fitted too; choose two different splits, or the confidences "
                     "would be judged by what they were fitted to"
                 )
+
+    def check_packing(self) -> None:
+        """Refuse packed rows of a family that pads, and padding beside them."""
+        family, training = self.chosen["model"]["family"], self.chosen["training"]
+        if not training.get("packing"):
+            return
+        where = f"{self.source}: cell {self.name}: training.packing is true, but"
+        if not models.load_family(family).packs:
+            able = [one for one in models.family_names() if models.load_family(one).packs]
+            raise StudyError(
+                f"{where} the family {family} pads its batches; families that pack: "
+                f"{', '.join(able)}. Set it to false in the `training` of models."
+                f"{self.cell.model}"
+            )
+        if training["padding"] == "max_length":
+            raise StudyError(
+                f"{where} training.padding is max_length, and packed rows have no padding; leave "
+                "out one of the two"
+            )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:
         """Refuse inputs or targets that are too long for the model, by `config`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from longwatt.jobs.work_folder import (
 )
 from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
-from longwatt.models.family import Family
+from longwatt.models.family import Batch, Example, Family
 from longwatt.progress import say
 from longwatt.provenance.artefacts import check_beside, digests, read_artefact
 from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
@@ -215,11 +215,15 @@ def _trainer(
     family = load_family(settings["model"]["family"])
     model = family.place(_model(spec, family, tokenizer), device, budget["precision"])
     environment.say_attention(family)
+    packing = training.get("packing", False)
+    if packing:
+        family.check_packing(model, budget["precision"])
     examples = _examples(spec, tokenizer, "train", None)
     _check_size(examples, step)
     padded = training["padding"] == "max_length"
     pad_to = settings["seq_len"] if padded else None
     targets = training.get("max_target_tokens") if padded else None
+    padding = partial(family.collate, pad_to=pad_to, targets=targets)
     # If the step is given, its order and its loss must not depend on how much of it fits a device.
     given, seed = budget["effective_batch_size"], settings["seed"]
     rank, processes = distributed.rank(), distributed.world_size()
@@ -241,7 +245,7 @@ def _trainer(
         model=model,
         args=arguments,
         train_dataset=examples,
-        data_collator=partial(_collate, family, pad_to, targets),
+        data_collator=partial(_collate, family.pack if packing else padding),
     )
     if rank > 0:  # equal dropout everywhere would be less of it
         torch.manual_seed(seed * 1_000_003 + rank)
@@ -266,11 +270,11 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
 
 
 def _collate(
-    family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
+    join: Callable[[Sequence[Example]], Batch], micro_batch: WeightedExamples
 ) -> dict[str, Any]:
     """Make a micro-batch with its weight and its counts."""
     examples, weight = micro_batch
-    batch = family.collate(examples, pad_to, targets)
+    batch = join(examples)
     return {**batch, "weight": weight, "counts": counts_of(batch) if weight > 0 else UNCOUNTED}
 
 
