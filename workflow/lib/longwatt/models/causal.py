@@ -209,6 +209,7 @@ class Causal(TextGeneration):
         from longwatt.models.decoder_only import label_loss, texts
 
         own = core(model)
+        self.ends = tuple(dict.fromkeys((*self.ends, *how.get("stops", ()))))
         if how["protocol"] == "teacher_forced":
             return label_loss.label_argmax(own, self._seen(batch))
         given = texts.prompts(batch, self.pad_token_id)
