@@ -2,7 +2,7 @@
 
 import pytest
 
-from longwatt.inference.examples import CellExamples, layout_of, stops_of
+from longwatt.inference.examples import CellExamples, layout_of, say_unasked, stops_of
 from longwatt.tokens.prompts import Prompt
 from longwatt.tokens.special_tokens import load_split
 from longwatt.training.finetune import _how
@@ -69,11 +69,21 @@ def test_generation_is_told_where_answers_end(rows, tokenizer):
     assert {*_how(chat), *stops_of(examples)} == {"protocol", "generation", "stops"}
 
 
+def test_a_prompt_that_leaves_queries_out_is_told(rows, tokenizer, capsys):
+    for template in ("{input}", "{query}{input}"):
+        chosen = {**TRAINING, "prompt": {"template": template, "chat": False}}
+        examples = CellExamples(rows, layout_of(chosen, tokenizer), every_reference=True)
+        say_unasked(examples, "train")
+    (said,) = capsys.readouterr().out.splitlines()
+    assert "1 of 2 examples of train have a query, which the prompt leaves out" in said
+
+
 def test_cells_without_prompts_are_as_they_were(rows, tokenizer):
     settings = {key: value for key, value in TRAINING.items() if key != "prompt"}
     layout = layout_of(settings, tokenizer)
     examples = CellExamples(rows, layout, every_reference=True)
     assert not isinstance(layout, Prompt) and stops_of(examples) == {}
+    say_unasked(examples, "train")
     first, *_ = examples
     assert first.input_ids == [0, *rows.ids("input_ids", 0)][:80]
     assert first.labels == [0, *rows.ids_of_part("labels", 0, 0)][:6]

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from torch.utils.data import Dataset
 
 from longwatt.models.family import Example
+from longwatt.progress import say
 from longwatt.provenance.artefacts import read_artefact
-from longwatt.study.model_settings import answer_room
+from longwatt.tokens.prompt_templates import QUERY_PLACE, answer_room
 from longwatt.tokens.prompts import Prompt
 from longwatt.tokens.references import compared_id
 from longwatt.tokens.special_tokens import Ids, SpecialTokens, load_split
@@ -149,6 +150,14 @@ def stops_of(examples: CellExamples) -> dict[str, list[int]]:
     """Return the `stops` of `Family.predict` where inputs are prompts, else nothing."""
     layout = examples.layout
     return {"stops": layout.stops} if isinstance(layout, Prompt) else {}
+
+
+def say_unasked(examples: CellExamples, split: str) -> None:
+    """Report queries that a prompt has no place for, since a model never sees them."""
+    layout = examples.layout
+    if isinstance(layout, Prompt) and (count := layout.unasked(examples.rows)):
+        of = f"{count} of {len(examples.rows)} examples of {split} have a query"
+        say(f"{of}, which the prompt leaves out: it has no {QUERY_PLACE}")
 
 
 def label_names(dataset: Path | str) -> list[str]:

@@ -33,16 +33,6 @@ def prompt_part(dataset: Mapping[str, Any], model: Mapping[str, Any]) -> dict[st
     return {"prompt": {"template": template, "chat": model.get("chat", False)}}
 
 
-def answer_room(chosen: Mapping[str, Any]) -> int:
-    """Return the tokens that a cell with prompts keeps for an answer.
-
-    Args:
-        chosen: settings of a training or of an inference.
-    """
-    targets = chosen.get("training", chosen)["max_target_tokens"]
-    return max(int(targets), int(chosen["generation"]["max_new_tokens"]))
-
-
 def lora_of(model: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a model's settings of adapters, None where all its weights are trained."""
     return {**LORA_DEFAULTS, **model["lora"]} if "lora" in model else None

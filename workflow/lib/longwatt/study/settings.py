@@ -20,13 +20,13 @@ from longwatt.study.cells import Cell
 from longwatt.study.execution import deciding_settings, execution
 from longwatt.study.model_settings import (
     INITIAL,
-    answer_room,
     initial_weights,
     keeps_adapters,
     lora_of,
     prompt_part,
 )
 from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.prompt_templates import answer_room
 
 # Table 4 and the public code of arXiv 2204.07288, unless a comment says otherwise.
 TRAINING_DEFAULTS: dict[str, Any] = {

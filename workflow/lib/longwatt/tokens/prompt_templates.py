@@ -20,6 +20,16 @@ class PromptError(ValueError):
     """A prompt that cannot be made, or leaves a document no room."""
 
 
+def answer_room(chosen: Mapping[str, Any]) -> int:
+    """Return the tokens that a cell with prompts keeps for an answer.
+
+    Args:
+        chosen: settings of a training or of an inference.
+    """
+    targets = chosen.get("training", chosen)["max_target_tokens"]
+    return max(int(targets), int(chosen["generation"]["max_new_tokens"]))
+
+
 def placeholders(template: str) -> list[tuple[str, str]]:
     """List the words that stand in braces in a template, with their braces and without."""
     return re.findall(r"(\{\s*(\w+)\s*\})", template)

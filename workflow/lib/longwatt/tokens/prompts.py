@@ -86,6 +86,11 @@ class Prompt:
         """Ids that end a generated answer."""
         return list(dict.fromkeys((*self.end, *_ids_of(self.tokenizer.eos_token_id))))
 
+    def unasked(self, rows: StoredRows) -> int:
+        """Count the rows whose query the template has no place for."""
+        asks = any(QUERY_PLACE in part for part in self.texts[True])
+        return 0 if asks else sum(map(bool, rows["query"]))
+
     def sizes(self, rows: StoredRows) -> list[int]:
         """Return the number of tokens of every row's prompt, cut to its length.
 

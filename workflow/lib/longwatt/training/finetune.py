@@ -20,7 +20,14 @@ from transformers import Seq2SeqTrainingArguments, TrainerState, set_seed
 
 from longwatt.energy.marks import Marker
 from longwatt.files import link_or_copy, whole_file, whole_path
-from longwatt.inference.examples import CellExamples, classified, label_names, layout_of, stops_of
+from longwatt.inference.examples import (
+    CellExamples,
+    classified,
+    label_names,
+    layout_of,
+    say_unasked,
+    stops_of,
+)
 from longwatt.inference.predictor import Predictor
 from longwatt.inference.trained_models import model_files, result_damage
 from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
@@ -319,7 +326,10 @@ def _examples(
         return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
     every, said = references in (None, EACH), references or "best"
-    return CellExamples(rows, layout_of(spec.settings, tokenizer), every, references=said)
+    examples = CellExamples(rows, layout_of(spec.settings, tokenizer), every, references=said)
+    if distributed.rank() == 0:
+        say_unasked(examples, split)
+    return examples
 
 
 def _check_size(examples: CellExamples, step: StepBatch) -> None:

@@ -11,8 +11,13 @@ from longwatt.config.documents import check_name
 from longwatt.config.errors import StudyError
 from longwatt.files import read_object
 from longwatt.hub.checkpoints import TOKENIZER, TOKENIZER_SETTINGS, local_folder
-from longwatt.study.model_settings import answer_room
-from longwatt.tokens.prompt_templates import INPUT_PLACE, PLACEHOLDERS, QUERY_PLACE, placeholders
+from longwatt.tokens.prompt_templates import (
+    INPUT_PLACE,
+    PLACEHOLDERS,
+    QUERY_PLACE,
+    answer_room,
+    placeholders,
+)
 
 CHAT_FILE = TOKENIZER_SETTINGS[-1]
 
