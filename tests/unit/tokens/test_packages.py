@@ -98,6 +98,24 @@ def test_a_tokenizer_that_cuts_and_pads_tokenizes_whole_inputs(carrier, tmp_path
     )
 
 
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_chat_template_comes_with_its_tokenizer(carrier, tmp_path, place):
+    template = "{{ messages[0]['content'] }}"
+    if place.endswith(".jinja"):
+        (carrier / place).write_text(template)
+    else:
+        said = json.loads((carrier / place).read_text())
+        (carrier / place).write_text(json.dumps({**said, "chat_template": template}))
+    facts = make_tokenizer(
+        {"kind": "checkpoint", **PACKAGE}, tmp_path / "records.jsonl", tmp_path / "own"
+    )
+    assert load_tokenizer(tmp_path / "own").chat_template == template
+    assert place in facts["sha256"] and place in choose_tokenizer([place, "tokenizer.json"])
+    made = vocabulary.build(carrier)
+    made.save_pretrained(tmp_path / "hub")
+    assert load_tokenizer(tmp_path / "hub").chat_template == template
+
+
 def test_a_hubs_tokenizer_that_cuts_and_pads_tokenizes_whole_inputs(carrier):
     made = vocabulary.build(carrier)
     assert len(made(TEXT)["input_ids"]) > 16
