@@ -58,9 +58,11 @@ def missing(options: Mapping[str, Any]) -> str | None:
 def read(options: Mapping[str, Any]) -> SourceData:
     """Read records: a question, a blank line, and paragraphs of its article in random order.
 
+    The paragraph with the answer stands whole at a random place. The last of the others is cut to
+    the words wanted. A question of the training split has its first answer alone as reference.
+
     Args:
-        options: words_per_document and questions per split; seed (0). The paragraph with the answer
-            stands whole at a random place. The last of the others is cut to the words wanted.
+        options: words_per_document and questions per split; seed (0).
 
     Raises:
         DatasetError: the package is missing, or a split has fewer questions than asked for.
@@ -73,7 +75,9 @@ def read(options: Mapping[str, Any]) -> SourceData:
     splits = {}
     for split in SPLITS:
         asked = _draw(source, articles[split], words, options[split], split)
-        splits[split] = [_record(source, article, question, words) for article, question in asked]
+        # SQuAD's own training set has one answer to a question, and its dev set several.
+        most = 1 if split == "train" else None
+        splits[split] = [_record(source, *one, words, most) for one in asked]
     return SourceData(
         splits=splits,
         licence=LICENCE,
@@ -129,7 +133,9 @@ def _draw(
     return source.sample(fitting, count)
 
 
-def _record(source: random.Random, article: Article, question: Question, words: int) -> Record:
+def _record(
+    source: random.Random, article: Article, question: Question, words: int, most: int | None
+) -> Record:
     own = article.paragraphs[question.paragraph]
     others = [text for n, text in enumerate(article.paragraphs) if n != question.paragraph]
     around = list(_cut(source.sample(others, len(others)), words - len(own.split())))
@@ -141,7 +147,7 @@ def _record(source: random.Random, article: Article, question: Question, words: 
     return Record(
         question.id,
         f"{question.text}\n\n{document}",
-        tuple(answer for answer, _ in question.answers),
+        tuple(answer for answer, _ in question.answers[:most]),
         tuple(start + len(before) + position + end for end in _word_ends(text)),
         start,
     )
