@@ -151,6 +151,6 @@ def test_quantised_safetensors_are_refused(folder, tmp_path):
     said = json.loads((folder / "config.json").read_text())
     said["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (folder / "config.json").write_text(json.dumps(said))
-    with pytest.raises(ModelError, match="quantised weights .* quant_method bitsandbytes"):
+    with pytest.raises(ModelError, match=r"quantised weights .* quant_method bitsandbytes"):
         converted(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()

