@@ -57,7 +57,7 @@ def _config(file: Path, time: int) -> dict[str, Any]:
 
 
 def _entries(stream: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """Yield the named values of a file, of lists their indices alone, then its tensors' places."""
+    """Yield the named values of a file, of lists their indices, then its tensors' places."""
     if stream.read(4) != MAGIC:
         raise ValueError("no GGUF file")
     _version, tensors, entries = _unpack(stream, "IQQ")
