@@ -198,8 +198,8 @@ def work_of(chosen: Mapping[str, Any], shape: Shape) -> CellWork:
         shape: of its model, as far as the study says it.
     """
     budget, training = chosen["budget"], chosen["training"]
-    given = budget["per_device_batch_size"]
-    tokens = chosen["seq_len"] * (LARGEST_BATCH if given == grid.LARGEST else int(given))
+    examples = grid.examples_at_once(budget, chosen["seq_len"]) or LARGEST_BATCH
+    tokens = chosen["seq_len"] * examples
     kept = WIDTHS_KEPT * shape.d_model + FFNS_KEPT * shape.encoder_ffn
     kept = shape.d_model if training["activation_checkpointing"] else kept
     floats = FLOATS_OF_PARAMETERS * shape.parameters + tokens * shape.encoder_layers * kept
