@@ -173,19 +173,6 @@ def device_count(budget: Mapping[str, Any]) -> int:
     return int(budget["gpus"]) or int(budget.get("processes", 1))
 
 
-def examples_at_once(budget: Mapping[str, Any], tokens: float) -> int | None:
-    """Return the examples that a device computes at once, None where they are yet to be found.
-
-    Args:
-        budget: see `longwatt.study.settings.finetune_settings`.
-        tokens: of one example as a batch holds it, which counts where batches have so many tokens.
-    """
-    if (most := budget.get(MOST_TOKENS)) is not None:
-        return max(1, int(most // tokens))
-    given = budget["per_device_batch_size"]
-    return None if given == LARGEST else int(given)
-
-
 def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
     """Return how a budget's devices compute one optimiser step.
 
