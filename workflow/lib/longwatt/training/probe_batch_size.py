@@ -204,6 +204,8 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> str:
     model = family.place(model, device, settings["budget"]["precision"])
     if batch_size == 1:  # the first to be tried; the others have the same path
         environment.say_attention(family)
+    # An answer stands behind its prompt, and both are within the length.
+    inputs = seq_len - (targets or 0) if family.prompted else seq_len
     # The memory of data-parallel training's buckets, if several devices train together.
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     buckets = torch.zeros(trained if settings["devices"] > 1 else 0, device=device)
@@ -212,7 +214,7 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> str:
         family,
         model=model,
         args=_arguments(settings, spec.paths["work"], batch_size),
-        train_dataset=_Longest(examples, seq_len, targets, len(tokenizer)),
+        train_dataset=_Longest(examples, inputs, targets, len(tokenizer)),
         data_collator=lambda chosen: family.collate(_uneven(chosen), seq_len, targets),
     ).train()
     torch_device.synchronize(device)
