@@ -214,7 +214,7 @@ def _trainer(
     if packing:
         family.check_packing(model, budget["precision"])
     examples = _examples(spec, tokenizer, "train", None)
-    micro_batches = step_batches(spec, examples, family)
+    micro_batches = step_batches(spec, examples)
     padded = training["padding"] == "max_length"
     pad_to = settings["seq_len"] if padded else None
     targets = training.get("max_target_tokens") if padded else None
