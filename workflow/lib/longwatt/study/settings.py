@@ -278,7 +278,9 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
         point["weights"] = INITIAL
     else:
         point.pop("weights", None)
-    adapted = not initial and keeps_adapters(study["models"][cell.model])
+    entry = study["models"][cell.model]
+    adapted = {"lora": True} if not initial and keeps_adapters(entry) else {}
+    before = {"config": entry.get("config")} if initial else {}
     if grid.classifies(study, cell.dataset):
         alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
         own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
@@ -299,7 +301,8 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
             "padding": training["padding"],
             "budget": _devices(study, cell),
             **_prompt(study, cell),
-            **({"lora": True} if adapted else {}),
+            **adapted,
+            **before,
             **own,
         }
     )

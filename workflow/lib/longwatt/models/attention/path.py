@@ -23,6 +23,7 @@ from longwatt.models.attention.flex import device_refusal
 from longwatt.models.attention.loss import linear_cross_entropy
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.steps import StepDecoder
+from longwatt.models.adapters import is_adapted
 from longwatt.models.family import IGNORED, Batch
 
 # Encodes the packed tokens of a batch: (encoder, input_ids (tokens), packing) -> (tokens, width).
@@ -41,6 +42,8 @@ TAKEN = {"input_ids", "attention_mask", "global_attention_mask", "labels"}
 
 def model_refusal(model: Any) -> str | None:
     """Say why the fast path cannot compute a model exactly, or return None."""
+    if is_adapted(model):
+        return "the model has adapters, and the fast path knows their base's layers alone"
     for name, what in UNSUPPORTED.items():
         if value := getattr(model.config, name, None):
             return f"{name} is {value}, and {what} needs the stock path"
