@@ -118,7 +118,9 @@ def test_all_linear_layers_but_the_outputs_have_adapters(name):
     model, (ends, count) = made(name), LAYERS[name]
     adapters.adapt(model, {"lora": LORA})
     assert set(model.peft_config["default"].target_modules) == ends
-    assert sum(key.endswith("lora_A.default.weight") for key, _ in model.named_parameters()) == count
+    assert (
+        sum(key.endswith("lora_A.default.weight") for key, _ in model.named_parameters()) == count
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_adapters_are_read_again_beside_their_base_and_merged_into_it(name, kind
     torch.testing.assert_close(outputs(again.eval()), said, rtol=0, atol=1e-5)
     beside = peft.PeftModel.from_pretrained(made(name), str(tmp_path))
     torch.testing.assert_close(outputs(beside), said, rtol=0, atol=1e-5)  # others read it too
-    adapters.merge(again)
+    adapters.merge_adapters(again)
     assert again.state_dict().keys() == before.keys()
     assert not adapters.is_adapted(again) and not hasattr(again, "peft_config")
     torch.testing.assert_close(outputs(again), said, rtol=1e-4, atol=1e-5)
@@ -158,9 +160,10 @@ def test_saved_adapters_are_small_neutral_and_the_same_every_time(tmp_path):
     adapters.write_adapters(model, tmp_path / "a", hub)
     adapters.write_adapters(trained("llama")[0], tmp_path / "b", BASE)
     held = load_file(tmp_path / "a/adapter_model.safetensors")
-    assert sum(t.numel() for t in held.values()) == adapters.parameter_counts(model)[
-        "trainable_parameters"
-    ]
+    assert (
+        sum(t.numel() for t in held.values())
+        == adapters.parameter_counts(model)["trainable_parameters"]
+    )
     other = load_file(tmp_path / "b/adapter_model.safetensors")
     assert all(torch.equal(held[name], other[name]) for name in held)
     one, two = (json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in "ab")
@@ -196,7 +199,10 @@ def test_parameters_are_the_bases_and_what_is_trained_is_counted_apart():
 @pytest.mark.parametrize(
     ("targets", "said"),
     [
-        (["q_prj"], r"'q_prj' matches no linear layer .*did you mean 'q_proj'.*there are down_proj"),
+        (
+            ["q_prj"],
+            r"'q_prj' matches no linear layer .*did you mean 'q_proj'.*there are down_proj",
+        ),
         (["q_proj", "lm_head"], r"'lm_head' matches no linear layer .*the output's layer has no"),
         (["proj"], r"'proj' matches no linear layer"),
         (["embed_tokens"], r"'embed_tokens' matches no linear layer"),

@@ -68,7 +68,9 @@ def infer(study, data, out, base, family, model=None, **more):
         del spec.paths["model"]
     predict.infer(spec)
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    return {r["id"]: r["prediction"] for r in rows}, json.loads((out / "inference.json").read_text())
+    return {r["id"]: r["prediction"] for r in rows}, json.loads(
+        (out / "inference.json").read_text()
+    )
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -102,9 +104,7 @@ def test_led_with_adapters_takes_the_stock_path_and_says_why(study, data, bases,
     facts = train(study, data, tmp_path, bases["led"], changes("led"))
     assert facts["attention"] == "stock"
     assert any("adapter" in note for note in facts["notes"])
-    _, said = infer(
-        study, data, tmp_path / "p", bases["led"], "led", tmp_path / "model", lora=True
-    )
+    _, said = infer(study, data, tmp_path / "p", bases["led"], "led", tmp_path / "model", lora=True)
     assert said["attention"] == "stock"
 
 
@@ -158,9 +158,7 @@ def test_killed_and_resumed_a_training_ends_as_if_undisturbed(
 
 def test_the_best_adapters_are_kept_not_the_last(study, data, bases, tmp_path, monkeypatch):
     scores = iter([5.0, 1.0])
-    monkeypatch.setattr(
-        finetune.Validator, "score", lambda self: (next(scores), 0.0)
-    )
+    monkeypatch.setattr(finetune.Validator, "score", lambda self: (next(scores), 0.0))
     seen = {}
     original = finetune.CellTrainer._keep_weights
 

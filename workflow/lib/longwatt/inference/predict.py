@@ -24,9 +24,10 @@ from longwatt.inference.trained_models import ensure_base, ensure_checkpoint, en
 from longwatt.jobs import distributed, environment, torch_device
 from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
+from longwatt.models.adapters import check_adapted
 from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
-from longwatt.study.model_settings import INITIAL
+from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
@@ -72,7 +73,7 @@ def _check_base(spec: Spec) -> None:
 
 def _initial(spec: Spec) -> bool:
     """Return whether the model before training predicts."""
-    return bool(spec.settings["inference"].get("weights") == INITIAL)
+    return bool(spec.settings["inference"].get("weights") == INITIAL_WEIGHTS)
 
 
 def _predict(spec: Spec, progress: Progress) -> None:
@@ -138,7 +139,9 @@ def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
         most = settings["max_target_tokens"]
         target_tokens = int(max(most, settings["generation"]["max_new_tokens"]))
         how = {key: settings[key] for key in ("protocol", "generation")}
-    model = family.build(*_sources(spec, tokenizer), seq_len, target_tokens)
+    entry, folder = _sources(spec)
+    model = family.build(entry, tokenizer, folder, seq_len, target_tokens)
+    check_adapted(model, entry)
     precision = settings["budget"]["precision"]
     model = family.place(model, device, precision)
     environment.say_attention(family)
@@ -153,16 +156,16 @@ def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
     )
 
 
-def _sources(spec: Spec, tokenizer: Any) -> tuple[dict[str, Any], Any, Path]:
-    """Return a model's entry, its tokenizer and the folder of its weights, for `Family.build`."""
-    path = {"attention": spec.settings["attention"]}
+def _sources(spec: Spec) -> tuple[dict[str, Any], Path]:
+    """Return a model's entry and the folder of its weights, for `Family.build`."""
+    entry = {"attention": spec.settings["attention"]}
     if _initial(spec):
-        entry = {**path, "config": spec.settings["config"]}
-        return entry, tokenizer, Path(spec.paths["checkpoint"]).parent
-    if spec.settings.get("lora"):
-        entry = {**path, "adapters": spec.paths["model"]}
-        return entry, tokenizer, Path(spec.paths["checkpoint"]).parent
-    return path, tokenizer, Path(spec.paths["model"])
+        beside = {"config": spec.settings["config"]}
+    elif spec.settings.get("lora"):
+        beside = {"adapters": spec.paths["model"]}
+    else:
+        return entry, Path(spec.paths["model"])
+    return {**entry, **beside}, Path(spec.paths["checkpoint"]).parent
 
 
 def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:

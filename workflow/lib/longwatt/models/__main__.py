@@ -10,11 +10,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from longwatt import command_line
 from longwatt.files import read_object
 from longwatt.hub.checkpoints import ADAPTER_CONFIG, SENTENCEPIECE, TOKENIZER_FILES, WORDPIECE
-from longwatt.models.adapters import BASE, adapt, merge
+from longwatt.models.adapters import BASE, adapt, merge_adapters
 from longwatt.models.errors import ModelError
 from longwatt.provenance.artefacts import differing_files
 
@@ -42,14 +43,14 @@ def merge_folders(model: Path, base: Path, out: Path) -> None:
         )
     built = _built(model, base)
     adapt(built, {"adapters": str(model)})
-    merge(built)
+    merge_adapters(built)
     built.save_pretrained(out)
     for name in (*TOKENIZER_FILES, *SENTENCEPIECE, WORDPIECE):
         if (model / name).is_file():
             shutil.copyfile(model / name, out / name)
 
 
-def _built(model: Path, base: Path) -> object:
+def _built(model: Path, base: Path) -> Any:
     """Build the base by the configuration that lies beside the adapters."""
     import transformers
 

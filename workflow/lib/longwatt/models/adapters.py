@@ -6,7 +6,7 @@ those that a family trains whole.
 
 Three forms are kept. While a cell trains, `keep_trained` keeps what is trained and nothing else. A
 finished cell has adapters that peft and longwatt load beside their base (`write_adapters`), or a
-whole model to which they were added (`merge`).
+whole model to which they were added (`merge_adapters`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from longwatt.files import read_object
 from longwatt.hub.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Config
+from longwatt.models.family import Config, is_to_adapt
 from longwatt.provenance.stamps import write_json
 from longwatt.spelling import nearest
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BASE = "base.json"  # beside adapters: the checkpoint they belong to
-TRAINED = "trained.safetensors"  # what is trained of a model, while it is
+TRAINED_PART = "trained.safetensors"  # what is trained of a model, while it is
 ADAPTER_NAME = "default"  # peft's own
-PREFIX = "base_model.model."  # of the names in peft's files
-FULL = "full"  # the adaptation of a model without adapters
+PEFT_PREFIX = "base_model.model."  # of the names in peft's files
+UNADAPTED = "full"  # the adaptation of a model without adapters
 
 
 def adaptation(lora: Mapping[str, Any] | None) -> str:
     """Name how a model is adapted, such as `full` or `lora r16`."""
-    return f"{lora['kind']} r{lora['rank']}" if lora else FULL
+    return f"{lora['kind']} r{lora['rank']}" if lora else UNADAPTED
 
 
 def is_adapted(model: Any) -> bool:
@@ -58,6 +58,19 @@ def adapt(model: Any, entry: Config, whole: Sequence[str] = ()) -> None:
         _attach(model, entry["lora"], whole)
     elif entry.get("adapters"):
         _load(model, Path(entry["adapters"]))
+
+
+def check_adapted(model: Any, entry: Config) -> None:
+    """Refuse a model whose family leaves the adapters of its entry out.
+
+    Raises:
+        ModelError: says what its `build` lacks.
+    """
+    if is_to_adapt(entry) and not is_adapted(model):
+        raise ModelError(
+            "this model's family does not take `lora`: its `build` must call "
+            "longwatt.models.adapters.adapt"
+        )
 
 
 def _attach(model: Any, lora: Mapping[str, Any], whole: Sequence[str]) -> None:
@@ -102,7 +115,7 @@ def linear_layers(model: Any, whole: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _chosen(layers: Sequence[str], targets: Sequence[str] | None) -> list[str]:
-    """Choose layers by the ends of their names; all of them without targets."""
+    """Choose layers by the ends of their names, all without targets."""
     if targets is None:
         return list(layers)
     for target in targets:
@@ -135,7 +148,7 @@ def _task(model: Any) -> str | None:
 
 
 def parameter_counts(model: Any) -> dict[str, int]:
-    """Count `parameters`, adapters left out, and those that are trained, adapters included."""
+    """Count `parameters` without adapters, and those that are trained with them."""
     named = list(model.named_parameters())
     return {
         "parameters": sum(p.numel() for name, p in named if ".lora_" not in name),
@@ -151,14 +164,16 @@ def keep_trained(model: Any, folder: Path) -> None:
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     wanted = trained | {name for name, _ in model.named_buffers()}
     held = model.state_dict()
-    save_file(_written({name: held[name] for name in held if name in wanted}), folder / TRAINED)
+    save_file(
+        _written({name: held[name] for name in held if name in wanted}), folder / TRAINED_PART
+    )
 
 
 def take_trained(model: Any, folder: Path) -> None:
     """Read again what `keep_trained` wrote."""
     from safetensors.torch import load_file
 
-    model.load_state_dict(load_file(folder / TRAINED), strict=False)
+    model.load_state_dict(load_file(folder / TRAINED_PART), strict=False)
 
 
 def write_adapters(model: Any, folder: Path, base: Mapping[str, Any]) -> None:
@@ -175,7 +190,7 @@ def write_adapters(model: Any, folder: Path, base: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Embeddings are never adapted. To find that out, peft would ask the hub.
     held = get_peft_model_state_dict(model, save_embedding_layers=False)
-    named = {f"{PREFIX}{name}": tensor for name, tensor in _written(held).items()}
+    named = {f"{PEFT_PREFIX}{name}": tensor for name, tensor in _written(held).items()}
     save_file(named, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config = model.peft_config[ADAPTER_NAME]
     config.base_model_name_or_path = base.get("repository", base["checkpoint"])
@@ -217,7 +232,7 @@ def _load(model: Any, folder: Path) -> None:
 
     inject_adapter_in_model(LoraConfig.from_pretrained(str(folder)), model)
     held = load_file(folder / ADAPTER_WEIGHTS)
-    state = {name.removeprefix(PREFIX): tensor for name, tensor in held.items()}
+    state = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in held.items()}
     wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
     if differing := sorted(wanted.keys() ^ state.keys()):
         raise ModelError(
@@ -226,13 +241,13 @@ def _load(model: Any, folder: Path) -> None:
     set_peft_model_state_dict(model, state)
 
 
-def merge(model: Any) -> None:
-    """Add adapters to the weights of their layers, and put these back: a whole model."""
+def merge_adapters(model: Any) -> None:
+    """Add adapters to the weights of their layers, which take their places again."""
     from peft.tuners.lora import LoraLayer
 
     for name, part in list(model.named_modules()):
         if isinstance(part, LoraLayer):
-            part.merge()  # type: ignore[operator]
+            part.merge()
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, part.get_base_layer())
     del model.peft_config

@@ -168,7 +168,7 @@ class Family(Protocol):
 
 
 def is_to_adapt(model: Config) -> bool:
-    """Check whether a model's entry asks for new adapters, or names the folder of trained ones."""
+    """Check whether a model's entry asks for new adapters or names trained ones."""
     return bool(model.get("lora") or model.get("adapters"))
 
 

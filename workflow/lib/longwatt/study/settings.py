@@ -19,7 +19,7 @@ from longwatt.study import cells as grid
 from longwatt.study.cells import Cell
 from longwatt.study.execution import deciding_settings, execution
 from longwatt.study.model_settings import (
-    INITIAL,
+    INITIAL_WEIGHTS,
     initial_weights,
     keeps_adapters,
     lora_of,
@@ -275,7 +275,7 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
     point = merge(INFERENCE_DEFAULTS, *layers)
     generation = point.pop("generation", {})
     if initial := initial_weights(point):
-        point["weights"] = INITIAL
+        point["weights"] = INITIAL_WEIGHTS
     else:
         point.pop("weights", None)
     entry = study["models"][cell.model]

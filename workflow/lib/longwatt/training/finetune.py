@@ -244,6 +244,7 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     model = family.build(
         settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels
     )
+    adapters.check_adapted(model, settings["model"])
     if settings["training"]["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
@@ -363,7 +364,7 @@ def _write_model(spec: Spec, best: Path, trainer: CellTrainer, folder: Path) -> 
         base = adapters.base_facts(read_artefact(checkpoint, shared=True), checkpoint.parent)
         adapters.write_adapters(own, folder / "adapter" if merged else folder, base)
     if merged:
-        adapters.merge(own)
+        adapters.merge_adapters(own)
         own.save_pretrained(folder)
 
 

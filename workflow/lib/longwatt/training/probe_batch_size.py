@@ -26,7 +26,7 @@ from longwatt.inference.examples import label_names
 from longwatt.jobs import environment, torch_device
 from longwatt.jobs.errors import WorkerError
 from longwatt.jobs.worker import Spec, die_with_parent, run_worker
-from longwatt.models import load_family
+from longwatt.models import adapters, load_family
 from longwatt.models.family import Batch, Example, Family
 from longwatt.processes import lift_memory_limit
 from longwatt.progress import say
@@ -199,6 +199,7 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> str:
     model = family.build(
         settings["model"], tokenizer, checkpoint, seq_len, targets or TOKENS_OF_LABEL, labels
     )
+    adapters.check_adapted(model, settings["model"])
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model = family.place(model, device, settings["budget"]["precision"])

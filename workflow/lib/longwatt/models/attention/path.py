@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from longwatt.models.adapters import is_adapted
 from longwatt.models.attention.decoder import (
     Encoded,
     decode_packed,
@@ -23,7 +24,6 @@ from longwatt.models.attention.flex import device_refusal
 from longwatt.models.attention.loss import linear_cross_entropy
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.steps import StepDecoder
-from longwatt.models.adapters import is_adapted
 from longwatt.models.family import IGNORED, Batch
 
 # Encodes the packed tokens of a batch: (encoder, input_ids (tokens), packing) -> (tokens, width).
