@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from longwatt.results.judge_claims import SUPPORTED, WHOLE_RUN
+from longwatt.results.judge_claims import HOLDS, SUPPORTED, WHOLE_RUN
 from tests.tiny_llama import write_llama
 from tests.workflow.conftest import Project
 
@@ -134,3 +134,5 @@ def test_claims_are_judged(finished):
     verdicts = {name: claim["verdicts"][WHOLE_RUN] for name, claim in judged.items()}
     names = ("few_are_trained", "training_is_no_worse_than_nothing")
     assert verdicts == dict.fromkeys(names, SUPPORTED)
+    pairs = {name: claim["tests"][0]["judged"][WHOLE_RUN][HOLDS] for name, claim in judged.items()}
+    assert pairs == dict(zip(names, (len(LENGTHS), len(LENGTHS) * len(MODELS)), strict=True))
