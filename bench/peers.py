@@ -183,10 +183,10 @@ def ratios(pairs: Sequence[Pair], key: str) -> dict[str, float]:
 
 
 def loss_difference(pairs: Sequence[Pair]) -> float:
-    """Return the largest relative difference of two losses of the same micro-batch."""
-    both = [pair for each in pairs
-            for pair in zip(each[OURS]["losses"], each[THEIRS]["losses"], strict=True)]  # fmt: skip
-    return max(abs(ours - theirs) / abs(theirs) for ours, theirs in both)
+    """Return the largest relative difference of two losses of a micro-batch, NaN for no number."""
+    arms = ([pair[arm]["losses"] for pair in pairs] for arm in ARMS)
+    ours, theirs = (torch.tensor(losses, dtype=torch.float64) for losses in arms)
+    return float(((ours - theirs).abs() / theirs.abs()).max())
 
 
 def judged(name: str, pairs: Sequence[Pair], memory: Pair, clock: str) -> Row:

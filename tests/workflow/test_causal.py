@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from longwatt.results.judge_claims import HOLDS, SUPPORTED, WHOLE_RUN
 from tests.tiny_llama import write_llama
 from tests.workflow.conftest import Project
 
@@ -85,11 +86,16 @@ def predictions(project: Project, model: str, length: str, point: str) -> dict[s
 
 def test_each_model_length_and_point_has_its_row(rows):
     assert set(rows) == {(m, n, p) for m in MODELS for n in LENGTHS for p in POINTS}
-    for (model, *_), row in rows.items():
+    for (model, _, point), row in rows.items():
         assert 0 <= float(row["score"]) <= 100 and row["score_name"] == "f1"
+        if point == "zero_shot":
+            assert (row["weights"], row["trainable_parameters"]) == ("initial", "NA")
+            continue
         total, trained = int(row["parameters"]), int(row["trainable_parameters"])
         assert trained == total if model == "full" else 0 < trained < total
-    assert len({row["parameters"] for row in rows.values()}) == 1, "adapters count apart"
+        assert row["adaptation"] == {"full": "full", "lora": "lora r4"}[model]
+    totals = {row["parameters"] for key, row in rows.items() if key[2] == "greedy"}
+    assert len(totals) == 1, "adapters count apart"
 
 
 def test_both_models_share_one_download(finished):
@@ -125,7 +131,8 @@ def test_a_length_is_that_of_prompt_and_answer(finished):
 
 def test_claims_are_judged(finished):
     judged = json.loads((finished.results / "claims.json").read_text())["claims"]
-    verdicts = {claim["id"]: claim["verdict"] for claim in judged}
-    assert verdicts == dict.fromkeys(
-        ("few_are_trained", "training_is_no_worse_than_nothing"), "holds"
-    )
+    verdicts = {name: claim["verdicts"][WHOLE_RUN] for name, claim in judged.items()}
+    names = ("few_are_trained", "training_is_no_worse_than_nothing")
+    assert verdicts == dict.fromkeys(names, SUPPORTED)
+    pairs = {name: claim["tests"][0]["judged"][WHOLE_RUN][HOLDS] for name, claim in judged.items()}
+    assert pairs == dict(zip(names, (len(LENGTHS), len(LENGTHS) * len(MODELS)), strict=True))
