@@ -144,7 +144,7 @@ class Causal(TextGeneration):
     def _adapt(self, built: Any, tokenizer: Any, seq_len: int) -> None:
         from transformers import GenerationConfig
 
-        from longwatt.models.decoder_only import label_loss
+        from longwatt.models.decoder_only import label_loss, texts
 
         theirs = built.generation_config.eos_token_id
         more = theirs if isinstance(theirs, list) else [theirs]
@@ -155,6 +155,7 @@ class Causal(TextGeneration):
         # Only tokens that start, end and pad: the study decides how to generate.
         built.generation_config = GenerationConfig(**own, **start)
         label_loss.attach(built)
+        texts.check_padding(built, self.pad_token_id)
 
     def place(self, model: nn.Module, device: torch.device, precision: str) -> nn.Module:
         """See `Family.place`. On CPUs linear layers become faster, in float32."""

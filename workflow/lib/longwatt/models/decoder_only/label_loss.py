@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import product
 from types import MethodType
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ def attach(model: Any) -> None:
 
     def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
         given = {name: value for name, value in kwargs.items() if value is not None}
-        if args or "labels" not in given or not set(given) <= TAKEN:
+        if args or "labels" not in given or not set(given) <= TAKEN or _has_more(model.config):
             return stock(model, *args, **kwargs)
         return CausalLMOutputWithPast(loss=_loss(model, given))
 
@@ -112,17 +112,18 @@ def _label_states(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
 
 
 def _own_logits(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
-    """Return logits (labels, vocabulary) by the model's own code after its layers, and labels."""
-    stock = type(model).forward
-    if model.base_model is model:
-        return _at_labels(stock(model, **_inputs(batch)).logits, batch["labels"])
+    """Return logits (labels, vocabulary) by the model's own code, and the labels."""
+    labels, seen = batch["labels"], list[Tensor]()
 
     def keep(hidden: Tensor) -> Tensor:
-        return _at_labels(hidden, batch["labels"])[0][None]
+        seen.append(hidden)
+        return _at_labels(hidden, labels)[0][None]
 
     with _states_replaced(model, keep):
-        logits = stock(model, **_inputs(batch)).logits[0]
-    return logits, batch["labels"][:, 1:][batch["labels"][:, 1:] != IGNORED]
+        logits = type(model).forward(model, **_inputs(batch)).logits
+    if not seen:  # its head is no module, or computes elsewhere
+        return _at_labels(logits, labels)
+    return logits[0], labels[:, 1:][labels[:, 1:] != IGNORED]
 
 
 def _inputs(batch: Given) -> dict[str, Any]:
@@ -138,17 +139,18 @@ def _at_labels(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _states_replaced(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Put other hidden states in place of those that a model's layers hand to its head."""
+    """Put other hidden states in place of those that a model hands to its head."""
 
-    def hook(part: nn.Module, args: Any, output: Any) -> Any:
-        output.last_hidden_state = change(output.last_hidden_state)
-        return output
+    def hook(part: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        return (change(args[0]),)
 
-    handle = model.base_model.register_forward_hook(hook)
+    head = model.get_output_embeddings()
+    handle = None if head is None else head.register_forward_pre_hook(hook)
     try:
         yield
     finally:
-        handle.remove()
+        if handle is not None:
+            handle.remove()
 
 
 @torch.no_grad()
@@ -159,31 +161,38 @@ def _probed_form(model: Any) -> HeadForm | None:
     it, and that no token sees those after it, which encoders would let it.
     """
     head, seen = model.get_output_embeddings(), list[Tensor]()
-    linear = model.base_model is not model and type(head) in LINEAR
 
     def look(hidden: Tensor) -> Tensor:
         seen.append(hidden)
         return _large_states(hidden)
 
-    training = model.training
+    ids, training = _two_ends(model), model.training
     model.eval()
     try:
-        with _states_replaced(model, look) if linear else nullcontext():
-            given = {"input_ids": _two_ends(model), "use_cache": False}
-            logits = type(model).forward(model, **given).logits
+        with _states_replaced(model, look):
+            logits = type(model).forward(model, **_inputs({"input_ids": ids})).logits
+        _check_causal(model, seen[0] if seen else logits)
+        if not seen or type(head) not in LINEAR:
+            return None
+        states = getattr(model.base_model(**_inputs({"input_ids": ids})), "last_hidden_state", None)
     finally:
         model.train(training)
-    _check_causal(model, seen[0] if linear else logits)
-    if not linear or getattr(model.config, "output_router_logits", False):
-        return None
+    if states is None or not _same(states, seen[0]):
+        return None  # something lies between the layers and the head
     return _form_of(model.config, head(_large_states(seen[0])), logits)
+
+
+def _has_more(config: Any) -> bool:
+    """Return whether transformers adds a loss of a mixture's routers to that of the labels."""
+    return bool(getattr(config, "output_router_logits", False))
 
 
 def _two_ends(model: Any) -> Tensor:
     """Return two rows of three tokens that differ in the last."""
     most = model.config.vocab_size - 1
     rows = [[1, 2, 3], [1, 2, 4]]
-    return (torch.tensor(rows) * max(1, most // 5)).clamp(max=most).to(model.device)
+    ids: Tensor = (torch.tensor(rows) * max(1, most // 5)).clamp(max=most).to(model.device)
+    return ids
 
 
 def _large_states(like: Tensor) -> Tensor:
@@ -195,7 +204,8 @@ def _large_states(like: Tensor) -> Tensor:
 
 def _check_causal(model: Any, values: Tensor) -> None:
     """Refuse a model whose first two tokens see the third."""
-    if not _same(values[0, :2], values[1, :2]):
+    moved, largest = (values[0, :2] - values[1, :2]).abs().max(), values.abs().max()
+    if float(moved) > SAME * float(largest):
         raise ModelError(
             f"{type(model).__name__} lets tokens see those after them, so it cannot generate from "
             "a prompt; name a decoder-only model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
+from longwatt.models.errors import ModelError
 from longwatt.models.family import IGNORED
 
+SAME = 1e-4  # of the largest logit; float32 sums in another order differ by far less
 NO_REPEAT = "no_repeat_ngram_size"
 
 
@@ -50,6 +53,38 @@ def generate(
         chosen["logits_processor"] = [_NoRepeatInAnswers(size, width)]
     output = model.generate(**given, **chosen, do_sample=False, use_cache=True)
     return [_cut(row, ends) for row in output[:, width:].tolist()]
+
+
+@torch.no_grad()
+def check_padding(model: Any, pad: int) -> None:
+    """Refuse a model whose answer to a prompt hangs on the padding before it.
+
+    Raises:
+        ModelError: it cannot predict batches.
+    """
+    training, most = model.training, model.config.vocab_size - 1
+    ids = (torch.arange(1, 4) * max(1, most // 5)).clamp(max=most).to(model.device)[None]
+    model.eval()
+    try:
+        alone, padded = (_last_logits(model, ids, pad, before) for before in (0, 2))
+    finally:
+        model.train(training)
+    if float((alone - padded).abs().max()) > SAME * float(alone.abs().max()):
+        raise ModelError(
+            f"{type(model).__name__} of transformers answers a prompt otherwise when padding "
+            "stands before it, so that a batch of prompts cannot be predicted; name another model"
+        )
+
+
+def _last_logits(model: Any, ids: Tensor, pad: int, before: int) -> Tensor:
+    """Return the logits after a prompt (1, length) with padding before it, as generation does."""
+    padding = ids.new_full((1, before), pad)
+    mask = torch.cat((torch.zeros_like(padding), torch.ones_like(ids)), 1)
+    given = {"input_ids": torch.cat((padding, ids), 1), "attention_mask": mask}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    logits: Tensor = type(model).forward(model, **given, use_cache=False).logits
+    return logits[0, -1]
 
 
 def _cut(row: list[int], ends: Collection[int]) -> list[int]:
