@@ -197,7 +197,7 @@ def test_exits_are_refused():
         ({"hidden_size": 16}, "needs the model's config to name a model_type; None is none"),
         ({"model_type": "lama"}, r"'lama' is none \(did you mean 'llama'\?\)"),
         ({"model_type": "bart"}, "'bart' are encoder-decoders; say `family: seq2seq`"),
-        ({"model_type": "t5"}, "'t5' is none"),
+        ({"model_type": "t5"}, "'t5' are encoder-decoders"),
         ({"model_type": "gemma3"}, "joins several; name its text model alone"),
         ({**entry_of("llama"), "hiden_size": 8}, r"'hiden_size' \(did you mean 'hidden_size'\?\)"),
         ({**entry_of("llama"), "vocab_size": 199}, "200 tokens but the model's vocab_size is 199"),
@@ -212,7 +212,7 @@ def test_exits_are_refused():
         ),
         (
             {
-                "model_type": "rwkv", "hidden_size": 16, "num_hidden_layers": 1,
+                "model_type": "rwkv", "hidden_size": 16, "num_hidden_layers": 2,
                 "attention_hidden_size": 16, "attention": "eager",
             },
             "otherwise when padding stands before it",

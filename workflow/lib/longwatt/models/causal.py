@@ -1,4 +1,4 @@
-"""Decoder-only models of Hugging Face, which go on from a prompt: Llama, Qwen, Gemma, GPT-2, ..."""
+"""Decoder-only models of Hugging Face: Llama, Qwen, Gemma, Mistral, GPT-2, Phi, ..."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class Causal(TextGeneration):
         """See `Family.pack`."""
         from longwatt.models.decoder_only import packed_rows
 
-        return packed_rows.joined(list(map(_whole, chosen)), list(map(_labels, chosen)))
+        return packed_rows.one_row(list(map(_whole, chosen)), list(map(_labels, chosen)))
 
     def check_packing(self, model: nn.Module, precision: str) -> None:
         """See `Family.check_packing`."""
@@ -211,9 +211,9 @@ class Causal(TextGeneration):
 
         own = core(model)
         if how["protocol"] == "teacher_forced":
-            return label_loss.label_argmax(own, self._seen(batch))
+            return label_loss.best_tokens(own, self._seen(batch))
         given = texts.prompts(batch, self.pad_token_id)
-        return texts.generate(own, given, generate_options(how["generation"]), self.ends)
+        return texts.go_on(own, given, generate_options(how["generation"]), self.ends)
 
     def answers(self, predicted: list[list[int]], tokenizer: Any) -> list[Answer]:
         """See `Family.answers`."""

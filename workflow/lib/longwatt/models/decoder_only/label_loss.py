@@ -8,7 +8,7 @@ linear map their logits are never held all at once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from types import MethodType
@@ -21,20 +21,19 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from longwatt.models.attention.linear import FastLinear
 from longwatt.models.attention.loss import CHUNK, linear_cross_entropy
 from longwatt.models.errors import ModelError
-from longwatt.models.family import IGNORED
+from longwatt.models.family import IGNORED, Batch
 
-INPUTS = ("input_ids", "attention_mask", "position_ids")
+LAYER_ARGUMENTS = ("input_ids", "attention_mask", "position_ids")
 # Arguments of `forward` that this loss takes; with any other the model's own is called.
-TAKEN = {*INPUTS, "labels"}
+LOSS_ARGUMENTS = {*LAYER_ARGUMENTS, "labels"}
 LINEAR = (nn.Linear, FastLinear)
-STATES = 300.0  # size of states by which a head shows whether it is linear
-SAME = 1e-4  # of the largest value; float32 sums in another order differ by far less
+STATE_SIZE = 300.0  # size of states by which a head shows whether it is linear
+FLOAT32_NOISE = 1e-4  # of the largest value; float32 sums in another order differ by far less
 HEAD_FORM = "_label_head_form"  # attribute of a model that `attach` sets
-Given = Mapping[str, Tensor]
 
 
 class HeadForm(NamedTuple):
-    """Logits of a head that is a linear map: `cap * tanh(scale * map / cap)`, or without a cap."""
+    """Logits of a linear head, `cap * tanh(scale * map / cap)` or uncapped."""
 
     scale: float = 1.0
     cap: float | None = None
@@ -53,7 +52,12 @@ def attach(model: Any) -> None:
 
     def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
         given = {name: value for name, value in kwargs.items() if value is not None}
-        if args or "labels" not in given or not set(given) <= TAKEN or _has_more(model.config):
+        if (
+            args
+            or "labels" not in given
+            or not set(given) <= LOSS_ARGUMENTS
+            or _has_more(model.config)
+        ):
             return stock(model, *args, **kwargs)
         return CausalLMOutputWithPast(loss=_loss(model, given))
 
@@ -64,7 +68,7 @@ def attach(model: Any) -> None:
     model.forward = MethodType(forward, model)
 
 
-def label_argmax(model: Any, batch: Given) -> list[list[int]]:
+def best_tokens(model: Any, batch: Batch) -> list[list[int]]:
     """Predict each label from the gold tokens before it: token ids of each row.
 
     Args:
@@ -83,7 +87,7 @@ def label_argmax(model: Any, batch: Given) -> list[list[int]]:
     return [[next(tokens) for _ in range(length)] for length in counted.sum(1).tolist()]
 
 
-def _loss(model: Any, batch: Given) -> Tensor:
+def _loss(model: Any, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of the labels that count."""
     if not _is_linear(model):
         logits, labels = _own_logits(model, batch)
@@ -105,13 +109,13 @@ def _is_linear(model: Any) -> bool:
     return linear and getattr(model, HEAD_FORM) is not None
 
 
-def _label_states(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
+def _label_states(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the states (labels, width) that predict a label, and the labels."""
     output = model.base_model(**_inputs(batch))
     return _at_labels(output.last_hidden_state, batch["labels"])
 
 
-def _own_logits(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
+def _own_logits(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return logits (labels, vocabulary) by the model's own code, and the labels."""
     labels, seen = batch["labels"], list[Tensor]()
 
@@ -126,8 +130,8 @@ def _own_logits(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
     return logits[0], labels[:, 1:][labels[:, 1:] != IGNORED]
 
 
-def _inputs(batch: Given) -> dict[str, Any]:
-    given = {name: batch[name] for name in INPUTS if name in batch}
+def _inputs(batch: Batch) -> dict[str, Any]:
+    given = {name: batch[name] for name in LAYER_ARGUMENTS if name in batch}
     return {**given, "use_cache": False, "return_dict": True}
 
 
@@ -198,14 +202,14 @@ def _two_ends(model: Any) -> Tensor:
 def _large_states(like: Tensor) -> Tensor:
     """Make up states of a size at which a cap of logits shows."""
     places = torch.arange(like.numel(), device=like.device, dtype=like.dtype)
-    states: Tensor = (places.sin() * STATES).view_as(like)
+    states: Tensor = (places.sin() * STATE_SIZE).view_as(like)
     return states
 
 
 def _check_causal(model: Any, values: Tensor) -> None:
     """Refuse a model whose first two tokens see the third."""
     moved, largest = (values[0, :2] - values[1, :2]).abs().max(), values.abs().max()
-    if float(moved) > SAME * float(largest):
+    if float(moved) > FLOAT32_NOISE * float(largest):
         raise ModelError(
             f"{type(model).__name__} lets tokens see those after them, so it cannot generate from "
             "a prompt; name a decoder-only model"
@@ -226,4 +230,4 @@ def _form_of(config: Any, mapped: Tensor, logits: Tensor) -> HeadForm | None:
 
 def _same(left: Tensor, right: Tensor) -> bool:
     largest = max(float(left.abs().max()), float(right.abs().max()))
-    return float((left - right).abs().max()) <= SAME * largest
+    return float((left - right).abs().max()) <= FLOAT32_NOISE * largest

@@ -1,4 +1,4 @@
-"""Generate texts from the prompts of a batch, left-padded, with a cache of keys and values."""
+"""Generate texts from the left-padded prompts of a batch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
+from longwatt.models.decoder_only.label_loss import FLOAT32_NOISE
 from longwatt.models.errors import ModelError
 from longwatt.models.family import IGNORED
 
-SAME = 1e-4  # of the largest logit; float32 sums in another order differ by far less
 NO_REPEAT = "no_repeat_ngram_size"
 
 
@@ -34,7 +34,7 @@ def prompts(batch: Mapping[str, Tensor], pad: int) -> dict[str, Tensor]:
     return {"input_ids": taken.masked_fill(~real, pad), "attention_mask": real.long()}
 
 
-def generate(
+def go_on(
     model: Any, given: Mapping[str, Tensor], options: Mapping[str, Any], ends: Collection[int]
 ) -> list[list[int]]:
     """Generate answers without sampling, each up to its own end.
@@ -69,7 +69,7 @@ def check_padding(model: Any, pad: int) -> None:
         alone, padded = (_last_logits(model, ids, pad, before) for before in (0, 2))
     finally:
         model.train(training)
-    if float((alone - padded).abs().max()) > SAME * float(alone.abs().max()):
+    if float((alone - padded).abs().max()) > FLOAT32_NOISE * float(alone.abs().max()):
         raise ModelError(
             f"{type(model).__name__} of transformers answers a prompt otherwise when padding "
             "stands before it, so that a batch of prompts cannot be predicted; name another model"
@@ -94,7 +94,7 @@ def _cut(row: list[int], ends: Collection[int]) -> list[int]:
 
 
 class _NoRepeatInAnswers(LogitsProcessor):  # type: ignore[misc]
-    """Forbid sequences that an answer has already; those of its prompt it may repeat."""
+    """Forbid sequences that an answer has already, but none of its prompt's."""
 
     def __init__(self, size: int, prompt: int) -> None:
         self._own, self._prompt = NoRepeatNGramLogitsProcessor(size), prompt
