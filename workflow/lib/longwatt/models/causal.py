@@ -141,7 +141,7 @@ class Causal(TextGeneration):
 
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
-    def _adapt(self, built: Any, tokenizer: Any, seq_len: int) -> None:
+    def _prepare(self, built: Any, tokenizer: Any) -> None:
         from transformers import GenerationConfig
 
         from longwatt.models.decoder_only import label_loss, texts
