@@ -87,7 +87,8 @@ class TextGeneration(Family):
             self._check_tokenizer(config, tokenizer)
         path = attention_path(self, model)
         built = self._load(checkpoint, config) if checkpoint else self._new(config)
-        self._adapt(built, tokenizer, seq_len)
+        self._prepare(built, tokenizer)
+        self._adapt(built, seq_len)
         if is_to_adapt(model):
             from longwatt.models import adapters
 
@@ -101,8 +102,11 @@ class TextGeneration(Family):
     def _check_tokenizer(self, config: Any, tokenizer: Any) -> None:
         """Refuse a tokenizer that a checkpoint was not trained with, by a ModelError."""
 
-    def _adapt(self, built: Any, tokenizer: Any, seq_len: int) -> None:
-        """Change a built model as its family needs it."""
+    def _prepare(self, built: Any, tokenizer: Any) -> None:
+        """Give a model its special tokens, or refuse one that cannot be used."""
+
+    def _adapt(self, built: Any, seq_len: int) -> None:
+        """Change a built model as its family needs it at this length."""
 
     def _choose(self, built: Any, path: str) -> str:
         """Let a built model compute attention by a path, and return the one in use."""

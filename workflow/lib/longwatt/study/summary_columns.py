@@ -69,8 +69,8 @@ TRAINING_COLUMNS = (
     "peak_memory_kind", "effective_batch_size", "per_device_batch_size",
     "max_tokens_per_batch", "gradient_accumulation_steps", "samples", "input_tokens",
     "padding_share", "steps", "best_step", "validations", "ended_by", "diverged_step",
-    "stopped_early", "parameters", "trainable_parameters", "adaptation", "attention_regime", "exit_kind", "exit_layers", "encoder",
-    "encoder_layers",
+    "stopped_early", "parameters", "trainable_parameters", "adaptation", "attention_regime",
+    "exit_kind", "exit_layers", "encoder", "encoder_layers",
 )  # fmt: skip
 INFERENCE_COLUMNS = ("inference_samples_per_second", "inference_runtime_s", "mean_layers")
 # Columns without numbers, and the seed, whose size means nothing.
@@ -90,8 +90,8 @@ NO_NUMBERS = (
 NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
 EXACT = (
-    "seq_len", "parameters", "trainable_parameters", "examples", "effective_batch_size", "max_tokens_per_batch",
-    "score_lead", "score_ceiling", "majority", "encoder_layers", "exit_value",
+    "seq_len", "parameters", "trainable_parameters", "examples", "effective_batch_size",
+    "max_tokens_per_batch", "score_lead", "score_ceiling", "majority", "encoder_layers", "exit_value",
     "inference_batch_size",
 )  # fmt: skip
 _SCORES = (
