@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from longwatt.inference.examples import CellExamples
 from longwatt.jobs.torch_device import synchronize
-from longwatt.models.family import Answer, Batch, Family
+from longwatt.models.family import Answer, Batch, Example, Family
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Predictor:
         self.device = next(self.model.parameters()).device
 
     def predict(
-        self, examples: CellExamples, groups: Sequence[Sequence[int]]
+        self, examples: CellExamples | Sequence[Example], groups: Sequence[Sequence[int]]
     ) -> Iterator[BatchResult]:
         """Yield the results of each group of positions in `examples`."""
         for group in groups:

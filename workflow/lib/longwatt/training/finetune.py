@@ -45,7 +45,7 @@ from longwatt.training.batching import StepBatches, batch_words, lower_words, st
 from longwatt.training.ledger import Ledger, Stopwatch
 from longwatt.training.sampling import WeightedExamples
 from longwatt.training.trainer import UNCOUNTED, CellTrainer, Schedule, counts_of
-from longwatt.training.validation import Judge, Validator
+from longwatt.training.validation import Judge, Validator, prediction_options
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
 OTHERWISE = "it is to be made anew, or it was validated with another training.validation.batch_size"
@@ -264,20 +264,12 @@ def _validator(
     references = comparison.get("references", "best")
     split, most = validation["split"], validation["max_examples"]
     examples = _examples(spec, tokenizer, split, most, references)
-    how, precision = _how(settings), settings["budget"]["precision"]
+    how, precision = prediction_options(settings, validation), settings["budget"]["precision"]
     predictor = Predictor(
         family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
     judge = _judge(settings, examples, tokenizer)
     return Validator(examples, predictor, judge, validation["batch_size"])
-
-
-def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how validations predict, for `Family.predict`."""
-    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
-        validation = settings["training"]["validation"]
-        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
-    return {key: settings[key] for key in ("protocol", "generation")}
 
 
 def _judge(settings: Mapping[str, Any], examples: CellExamples, tokenizer: Any) -> Judge:
