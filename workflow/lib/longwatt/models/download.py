@@ -1,7 +1,8 @@
 """Bring a checkpoint into resources/ as safetensors, from a folder or a hub's repository.
 
-A user's folder must hold safetensors or one GGUF file. A repository may hold pickled weights (the published study's
-do). They are opened as plain tensors only, which cannot run code, and saved as safetensors.
+A user's folder must hold safetensors or one GGUF file. A repository may hold pickled weights (the
+published study's do). They are opened as plain tensors only, which cannot run code, and saved as
+safetensors.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def download_model(
 
 
 def _bring(source: Path, folder: Path) -> dict[str, Any]:
-    """Copy a checkpoint's files into `folder`, or convert its GGUF file and say which it was."""
+    """Copy a checkpoint's files, or convert its GGUF file and return which it was."""
     if found := checkpoints.gguf_files(source):
         gguf.convert(found[0], folder)
         name = found[0].name

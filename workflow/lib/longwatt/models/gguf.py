@@ -47,7 +47,7 @@ def _read(file: Path) -> Any:
 
 
 def _without_quantisation(read: Any) -> Any:
-    """Make a model of the same kind and configuration that can be saved, still without weights.
+    """Make a model of the same configuration that can be saved, still without weights.
 
     Transformers refuses to save a model that it read from quantised weights.
     """

@@ -566,7 +566,7 @@ def _data_source(plan: Plan, name: str) -> str:
     words = f"words x {TOKENS_PER_WORD} tokens"
     if plan.runtimes.facts.get(name, {}).get("splits"):
         return f"the dataset itself; {words}"
-    if entry["source"] == "needle":
+    if entry["source"] in ("needle", "squad_articles"):
         return f"its options; {words}"
     if entry.get("options", {}).get("task") in data_sizes.SCROLLS_DATA:
         return f"arXiv 2204.07288; {words}"

@@ -18,8 +18,9 @@ from longwatt.models.family import attention_path
 from longwatt.study import published, report_items, report_settings, settings
 from longwatt.study.cells import LARGEST, MOST_TOKENS, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
-from longwatt.study.generation_checks import check_lengths
 from longwatt.study.stages import Stages
+from longwatt.study.texts.generation_checks import check_lengths
+from longwatt.study.texts.prompt_checks import check_prompt, check_room, check_template
 
 NEW_FAMILY = (
     "; a new one is one module in workflow/lib/longwatt/models/ with the interface "
@@ -58,6 +59,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.source_names(), f"{where}.source")
         _check_metric(study, name, where)
+        check_template(entry, where)
         options = entry.get("options", {})
         validate(options, datasets.options_schema(entry["source"]), f"{where}.options")
         found = datasets.repository(entry["source"], options)
@@ -71,6 +73,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         _check_attention(entry, where)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
         _check_task(study, name, where)
+        check_prompt(study, name, where)
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
         else:  # a model from random weights may have the shape of a repository's
@@ -204,6 +207,7 @@ def check_cells(stages: Stages) -> None:
         checked = _Checked(stages, name)
         checked.check_splits()
         checked.check_exits()
+        checked.check_packing()
         checked.check_batch()
         checked.check_lengths(configs[checked.cell.model])
 
@@ -262,6 +266,25 @@ class _Checked:
                     "would be judged by what they were fitted to"
                 )
 
+    def check_packing(self) -> None:
+        """Refuse packed rows of a family that pads, and padding beside them."""
+        family, training = self.chosen["model"]["family"], self.chosen["training"]
+        if not training.get("packing"):
+            return
+        where = f"{self.source}: cell {self.name}: training.packing is true, but"
+        if not models.load_family(family).packs:
+            able = [one for one in models.family_names() if models.load_family(one).packs]
+            raise StudyError(
+                f"{where} the family {family} pads its batches; families that pack: "
+                f"{', '.join(able)}. Set it to false in the `training` of models."
+                f"{self.cell.model}"
+            )
+        if training["padding"] == "max_length":
+            raise StudyError(
+                f"{where} training.padding is max_length, and packed rows have no padding; leave "
+                "out one of the two"
+            )
+
     def check_batch(self) -> None:
         """Refuse a batch of so few tokens that it may not hold one example."""
         most = self.chosen["budget"].get(MOST_TOKENS)
@@ -293,6 +316,9 @@ class _Checked:
         points = {f"inference.{key}.generation": p["generation"] for key, p in self.points.items()}
         found = {"generation": self.chosen["generation"], **points}
         tokenizer = self.study["tokenizers"][self.study["models"][self.cell.model]["tokenizer"]]
-        problem = check_lengths(self.chosen["training"]["max_target_tokens"], found, tokenizer)
+        most, prompted = self.chosen["training"]["max_target_tokens"], "prompt" in self.chosen
+        problem = check_lengths(most, found, tokenizer, prompted)
+        for chosen in (self.chosen, *self.points.values()) if prompted else ():
+            problem = problem or check_room(chosen)
         if problem:
             raise StudyError(f"{self.source}: cell {self.name}: {problem}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,14 @@ from transformers import Seq2SeqTrainingArguments, TrainerState, set_seed
 
 from longwatt.energy.marks import Marker
 from longwatt.files import link_or_copy, whole_file, whole_path
-from longwatt.inference.examples import CellExamples, classified, label_names
+from longwatt.inference.examples import (
+    CellExamples,
+    classified,
+    label_names,
+    layout_of,
+    say_unasked,
+    stops_of,
+)
 from longwatt.inference.predictor import Predictor
 from longwatt.inference.trained_models import model_files, result_damage
 from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
@@ -33,13 +40,13 @@ from longwatt.jobs.work_folder import (
 )
 from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
-from longwatt.models.family import Family
+from longwatt.models.family import Batch, Example, Family
 from longwatt.progress import say
 from longwatt.provenance.artefacts import check_beside, digests, read_artefact
 from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH, compared_texts
-from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
+from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.tokens.tokenize import repair_tokens
 from longwatt.training.batching import StepBatches, batch_words, lower_words, step_batches
 from longwatt.training.ledger import Ledger, Stopwatch
@@ -203,11 +210,15 @@ def _trainer(
     family = load_family(settings["model"]["family"])
     model = family.place(_model(spec, family, tokenizer), device, budget["precision"])
     environment.say_attention(family)
+    packing = training.get("packing", False)
+    if packing:
+        family.check_packing(model, budget["precision"])
     examples = _examples(spec, tokenizer, "train", None)
-    micro_batches = step_batches(spec, examples, family)
+    micro_batches = step_batches(spec, examples)
     padded = training["padding"] == "max_length"
     pad_to = settings["seq_len"] if padded else None
     targets = training.get("max_target_tokens") if padded else None
+    padding = partial(family.collate, pad_to=pad_to, targets=targets)
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     every_steps = training["validation"]["every_steps"]
     schedule = Schedule(micro_batches, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
@@ -222,7 +233,7 @@ def _trainer(
         model=model,
         args=_arguments(spec, work, micro_batches),
         train_dataset=examples,
-        data_collator=partial(_collate, family, pad_to, targets),
+        data_collator=partial(_collate, family.pack if packing else padding),
     )
     rank, seed = distributed.rank(), settings["seed"]
     if rank > 0:  # equal dropout everywhere would be less of it
@@ -248,11 +259,11 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
 
 
 def _collate(
-    family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
+    join: Callable[[Sequence[Example]], Batch], micro_batch: WeightedExamples
 ) -> dict[str, Any]:
     """Make a micro-batch with its weight and its counts."""
     examples, weight = micro_batch
-    batch = family.collate(examples, pad_to, targets)
+    batch = join(examples)
     return {**batch, "weight": weight, "counts": counts_of(batch) if weight > 0 else UNCOUNTED}
 
 
@@ -264,7 +275,8 @@ def _validator(
     references = comparison.get("references", "best")
     split, most = validation["split"], validation["max_examples"]
     examples = _examples(spec, tokenizer, split, most, references)
-    how, precision = prediction_options(settings, validation), settings["budget"]["precision"]
+    how = {**prediction_options(settings, validation), **stops_of(examples)}
+    precision = settings["budget"]["precision"]
     predictor = Predictor(
         family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
@@ -288,9 +300,11 @@ def _examples(
     if spec.settings.get("task") == CLASSIFICATION:
         return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
-    most = spec.settings["seq_len"], spec.settings["training"]["max_target_tokens"]
     every, said = references in (None, EACH), references or "best"
-    return CellExamples(rows, SpecialTokens.of(tokenizer), *most, every, references=said)
+    examples = CellExamples(rows, layout_of(spec.settings, tokenizer), every, references=said)
+    if distributed.rank() == 0:
+        say_unasked(examples, split)
+    return examples
 
 
 def _arguments(spec: Spec, work: WorkFolder, batches: StepBatches) -> Seq2SeqTrainingArguments:

@@ -39,6 +39,7 @@ from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
 from longwatt.study.cells import GENERATED
 from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.prompt_templates import answer_room
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.tokens.tokenize import repair_tokens
 from longwatt.training.validation import prediction_options
@@ -115,8 +116,8 @@ class _Longest(Dataset[Example]):
     def __init__(self, settings: Mapping[str, Any], prompted: bool, vocabulary: int) -> None:
         generator = torch.Generator().manual_seed(0)
         targets = settings.get("max_target_tokens")
-        # A prompt leaves room for its answer, as `seq_len` says it of both together.
-        room = target_room(settings) if prompted else 0
+        # An answer stands behind its prompt, and both are within the length.
+        room = answer_room(settings) if prompted else 0
         self.count = 0
         self.input_ids = _ids(vocabulary, settings["seq_len"] - room, generator)
         self.labels = [0] if targets is None else _ids(vocabulary, targets, generator)
@@ -222,6 +223,8 @@ def _steps(
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
     model = family.place(_model(spec, family, tokenizer), device, settings["budget"]["precision"])
+    if settings.get("packing"):
+        family.check_packing(model, settings["budget"]["precision"])
     if batch_size == 1:  # the first to be tried; the others have the same path
         environment.say_attention(family)
     # The memory of data-parallel training's buckets, if several devices train together.
@@ -257,7 +260,8 @@ def _steps(
 def _model(spec: Spec, family: Family, tokenizer: Any) -> Any:
     settings, source = spec.settings, spec.paths.get("checkpoint")
     labels = label_names(spec.paths["dataset"]) if settings.get("task") == CLASSIFICATION else ()
-    checkpoint, room = Path(source).parent if source else None, target_room(settings)
+    checkpoint = Path(source).parent if source else None
+    room = answer_room(settings) if "generation" in settings else TOKENS_OF_LABEL
     model = family.build(
         settings["model"], tokenizer, checkpoint, settings["seq_len"], room, labels
     )
@@ -266,14 +270,9 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> Any:
     return model
 
 
-def target_room(settings: Mapping[str, Any]) -> int:
-    """Return the most tokens of a target or a prediction. Arguments are as in `probe`."""
-    if settings.get("task") == CLASSIFICATION:
-        return TOKENS_OF_LABEL
-    return int(max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"]))
-
-
 def _batch(family: Family, chosen: Sequence[Example], settings: Mapping[str, Any]) -> Batch:
+    if settings.get("packing"):
+        return family.pack(_uneven(chosen))
     return family.collate(_uneven(chosen), settings["seq_len"], settings.get("max_target_tokens"))
 
 

@@ -109,8 +109,12 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
 
 def counts_of(batch: Batch) -> tuple[int, ...]:
     """Count what is BATCH_COUNTS of a batch, before it lies on a device."""
-    mask, labels = batch["attention_mask"], batch["labels"]
-    return len(mask), int(mask.sum()), mask.numel(), int((labels >= 0).sum())
+    targets = int((batch["labels"] >= 0).sum())
+    if "attention_mask" not in batch:  # packed: without padding, positions from 0 in each example
+        positions = batch["position_ids"]
+        return int((positions == 0).sum()), positions.numel(), positions.numel(), targets
+    mask = batch["attention_mask"]
+    return len(mask), int(mask.sum()), mask.numel(), targets
 
 
 def _outlast_signals(worker: int) -> None:

@@ -1,0 +1,99 @@
+"""A cell of a decoder-only model: trained and predicted with the prompts of its study."""
+
+import json
+
+import pytest
+
+from longwatt.config.documents import merge
+from longwatt.inference.examples import CellExamples, layout_of
+from longwatt.inference.predict import infer
+from longwatt.models.causal import Causal
+from longwatt.tokens.prompt_templates import PromptError
+from longwatt.tokens.special_tokens import load_split, load_tokenizer
+from longwatt.training.finetune import train
+from tests.needle_data import make_data
+from tests.prompted_data import CHATML, byte_level
+from tests.tiny_cell import inference_spec, tiny_study, training_spec
+
+END_OF_TURN = 3
+SHAPE = {
+    "model_type": "llama", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 128,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    found = tiny_study(tmp_path_factory.mktemp("study"))
+    del found["models"]["led"]["config"]
+    causal = {
+        "family": "causal", "config": SHAPE, "chat": True,
+        "prompt": "Read.\n\n{input}\n\n{query}",
+        "training": {"max_steps": 2, "validation": {"every_steps": 2}},
+    }  # fmt: skip
+    return merge(found, {"models": {"led": causal}})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, study):
+    """Its data, by a tokenizer with a chat template and no padding token."""
+    folder = tmp_path_factory.mktemp("data")
+    byte_level(CHATML, bos=True).save_pretrained(folder / "source")
+    options = {"source": "needle", "options": study["datasets"]["needle"]["options"]}
+    return make_data(folder, options, {"kind": "checkpoint", "path": str(folder / "source")})
+
+
+LONG = {"seq_len": 128}
+
+
+def test_inference_sees_what_training_saw_and_stops_at_the_end_of_a_turn(
+    study, data, tmp_path, monkeypatch
+):
+    asked = []
+    seen = Causal.predict
+    monkeypatch.setattr(
+        Causal, "predict", lambda self, *args: asked.append(args[-1]["stops"]) or seen(self, *args)
+    )
+    spec = training_spec(study, data, tmp_path, LONG)
+    train(spec)
+    point = inference_spec(study, data, tmp_path / "model", tmp_path / "point", LONG)
+    infer(point)
+    assert asked and all(stops == [END_OF_TURN, 1] for stops in asked)
+    lines = (tmp_path / "point/predictions.jsonl").read_text().splitlines()
+    rows = load_split(data / "tokens", "validation", None)
+    trained = layout_of(spec.settings, load_tokenizer(data / "bpe"))
+    examples = CellExamples(rows, trained, every_reference=False)
+    loaded = load_tokenizer(tmp_path / "model")
+    again = CellExamples(rows, layout_of(point.settings, loaded), every_reference=False)
+    assert list(examples) == list(again) and loaded.pad_token_id is None
+    tokens = [json.loads(line)["input_tokens"] for line in lines]
+    assert tokens == [len(one.input_ids) for one in examples]
+    text = loaded.decode(examples[0].input_ids)
+    assert text.startswith("<|im_start|>user\nRead.\n\n")
+    assert text.endswith("\n\nWhat is the secret code?<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seq_len": 24}, "seq_len 24 leaves no room for the document of 64 of 64 examples"),
+        ({"prompt": {"chat": True, "template": "{input}" + " many words" * 80}}, "leaves no room"),
+    ],
+)  # fmt: skip
+def test_a_prompt_that_fills_the_length_is_refused_before_training(
+    study, data, tmp_path, changes, said
+):
+    with pytest.raises(PromptError, match=said):
+        train(training_spec(study, data, tmp_path, merge(LONG, changes)))
+    assert not list((tmp_path / "work/checkpoints").iterdir())
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_chat_without_a_template_is_refused_before_training(study, data, tmp_path):
+    byte_level().save_pretrained(tmp_path / "own")
+    spec = training_spec(study, data, tmp_path, LONG)
+    paths = {**spec.paths, "tokenizer": str(tmp_path / "own/tokenizer.json")}
+    object.__setattr__(spec, "paths", paths)
+    with pytest.raises(PromptError, match=f"the tokenizer in {tmp_path / 'own'} has no chat"):
+        train(spec)
+    assert not (tmp_path / "model").exists()
