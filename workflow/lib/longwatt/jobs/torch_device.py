@@ -112,7 +112,7 @@ def peak_limited_gib(device: torch.device) -> float:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let `peak_limited_gib` tell the peak from now on, and give unused memory of a GPU back.
+    """Let `peak_limited_gib` tell the peak from now on, with unused memory given back.
 
     A kernel that does not allow it goes on with the old peak of a CPU.
     """

@@ -1,4 +1,4 @@
-"""Decide how a cell's training examples are put into batches, and refuse too few of them."""
+"""Put a cell's training examples into batches, and refuse too few of them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _of_tokens(spec: Spec, examples: CellExamples) -> TokenBatches:
 
 
 def row_lengths(spec: Spec, examples: CellExamples) -> Sequence[int]:
-    """Return the tokens of every example's row in a batch, which a budget of tokens counts.
+    """Return the tokens of every example in a batch, which a budget of tokens counts.
 
     They are those of its input, and of its target too where both share a row.
     """

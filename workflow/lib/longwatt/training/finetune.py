@@ -28,7 +28,7 @@ from longwatt.inference.examples import (
     say_unasked,
     stops_of,
 )
-from longwatt.inference.predictor import Predictor
+from longwatt.inference.predictor import Predictor, prediction_options
 from longwatt.inference.trained_models import model_files, result_damage
 from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
 from longwatt.jobs.errors import WorkerError
@@ -52,7 +52,7 @@ from longwatt.training.batching import StepBatches, batch_words, lower_words, st
 from longwatt.training.ledger import Ledger, Stopwatch
 from longwatt.training.sampling import WeightedExamples
 from longwatt.training.trainer import UNCOUNTED, CellTrainer, Schedule, counts_of
-from longwatt.training.validation import Judge, Validator, prediction_options
+from longwatt.training.validation import Judge, Validator
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
 OTHERWISE = "it is to be made anew, or it was validated with another training.validation.batch_size"

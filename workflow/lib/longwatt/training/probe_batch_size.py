@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from longwatt.inference.examples import label_names
-from longwatt.inference.predictor import Predictor
+from longwatt.inference.predictor import Predictor, prediction_options
 from longwatt.jobs import environment, torch_device
 from longwatt.jobs.errors import WorkerError
 from longwatt.jobs.worker import Spec, die_with_parent, run_worker
@@ -42,7 +42,6 @@ from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.prompt_templates import answer_room
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.tokens.tokenize import repair_tokens
-from longwatt.training.validation import prediction_options
 
 MOST = 1024  # examples per device: a sensible bound where memory would allow more
 TOKENS_OF_LABEL = 1  # of any label, whatever its name
@@ -214,10 +213,13 @@ def _child(spec: Spec, batch_size: int, answer: Connection, parent: int) -> None
 def _steps(
     spec: Spec, batch_size: int, device: torch.device, validates: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Train some steps, after the first size's predict a validation batch, and return a Try's part.
+    """Train some steps, predict a validation batch after the first size's, and tell of both.
 
     Args:
         validates: is called before the validation batch.
+
+    Returns:
+        A Try's peaks of memory and its path of attention.
     """
     settings = spec.settings
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)

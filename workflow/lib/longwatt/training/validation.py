@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from longwatt import metrics
 from longwatt.inference.examples import CellExamples, batches
@@ -16,20 +16,6 @@ from longwatt.models.family import Classifier
 from longwatt.tasks import CLASSIFICATION, TEXT
 
 Shared = TypeVar("Shared")
-
-
-def prediction_options(
-    settings: Mapping[str, Any], validation: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return how validations predict, for `Family.predict`.
-
-    Args:
-        settings: of a training or of its probe: `task`, `protocol` and `generation` count.
-        validation: its settings of validation.
-    """
-    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
-        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
-    return {key: settings[key] for key in ("protocol", "generation")}
 
 
 class CutShort(Exception):
