@@ -110,7 +110,7 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
 
 
 def _check_batch(entry: Mapping[str, Any], where: str) -> None:
-    """Refuse a budget without a size of its batches, or with two that exclude each other."""
+    """Refuse a budget without a size of its batches, or with two of them."""
     sizes = [key for key in ("per_device_batch_size", MOST_TOKENS) if key in entry]
     if len(sizes) != 1:
         raise StudyError(

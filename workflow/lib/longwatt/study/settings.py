@@ -231,8 +231,9 @@ def encoder(model: Mapping[str, Any]) -> str:
 
 
 # Settings of a training and parts of it that decide how large a batch fits.
-PROBED = ("tokens", "checkpoint", "model", "seq_len", "task")
-PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
+PROBED = ("tokens", "checkpoint", "model", "seq_len", "task", "protocol", "generation")
+PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad_norm", "packing")
+PROBED_OF_VALIDATION = ("split", "max_examples", "batch_size", "exit")
 
 
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
@@ -242,10 +243,14 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
     """
     budget, training = chosen["budget"], chosen["training"]
     wanted, devices = budget["effective_batch_size"], grid.device_count(budget)
+    validation = training["validation"]
     return _narrow(
         {
             **{key: chosen[key] for key in PROBED if key in chosen},
             **{key: training[key] for key in PROBED_OF_TRAINING if key in training},
+            "validation": {
+                key: validation[key] for key in PROBED_OF_VALIDATION if key in validation
+            },
             # Where the steps follow from the batch that the probe finds, it allows for several.
             "gradient_accumulation_steps": 2 if wanted else budget["gradient_accumulation_steps"],
             "devices": devices,

@@ -1,8 +1,8 @@
-"""Decide how a cell's training examples are put into batches, and refuse too few of them."""
+"""Put a cell's training examples into batches, and refuse too few of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,10 @@ def _of_tokens(spec: Spec, examples: CellExamples) -> TokenBatches:
     return found
 
 
-def row_lengths(spec: Spec, examples: CellExamples) -> list[int]:
-    """Return the tokens of every example's row in a batch, which a budget of tokens counts.
+def row_lengths(spec: Spec, examples: CellExamples) -> Sequence[int]:
+    """Return the tokens of every example in a batch, which a budget of tokens counts.
 
-    They are those of its input, and of its target too where both share a row (`CellExamples`).
+    They are those of its input, and of its target too where both share a row.
     """
     if spec.settings["training"]["padding"] == "max_length":
         return [spec.settings["seq_len"]] * len(examples)

@@ -28,7 +28,7 @@ from longwatt.inference.examples import (
     say_unasked,
     stops_of,
 )
-from longwatt.inference.predictor import Predictor
+from longwatt.inference.predictor import Predictor, prediction_options
 from longwatt.inference.trained_models import ensure_checkpoint, model_files, result_damage
 from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
 from longwatt.jobs.errors import WorkerError
@@ -267,20 +267,13 @@ def _validator(
     references = comparison.get("references", "best")
     split, most = validation["split"], validation["max_examples"]
     examples = _examples(spec, tokenizer, split, most, references)
-    how, precision = {**_how(settings), **stops_of(examples)}, settings["budget"]["precision"]
+    how = {**prediction_options(settings, validation), **stops_of(examples)}
+    precision = settings["budget"]["precision"]
     predictor = Predictor(
         family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
     judge = _judge(settings, examples, tokenizer)
     return Validator(examples, predictor, judge, validation["batch_size"])
-
-
-def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how validations predict, for `Family.predict`."""
-    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
-        validation = settings["training"]["validation"]
-        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
-    return {key: settings[key] for key in ("protocol", "generation")}
 
 
 def _judge(settings: Mapping[str, Any], examples: CellExamples, tokenizer: Any) -> Judge:
