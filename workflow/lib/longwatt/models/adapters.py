@@ -134,14 +134,14 @@ def _ends(name: str, end: str) -> bool:
 
 
 def _shortly(model: Any, chosen: Sequence[str]) -> list[str]:
-    """Name layers by the last part of their names where that means no others, else in full."""
+    """Name layers by the last parts of their names if unambiguous, else in full."""
     ends = {name.rpartition(".")[2] for name in chosen}
     meant = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in ends}
     return sorted(ends if meant == set(chosen) else chosen)
 
 
 def _task(model: Any) -> str | None:
-    """Name a model's task for peft, by which its own classes find the model's class."""
+    """Name a model's task for peft, whose classes find the model by it."""
     if not model.can_generate():
         return None
     return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"

@@ -77,7 +77,9 @@ def summarize(
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mark rows of searched models as chosen or not, and others by None."""
-    searched = [row for row in rows if row.get("variant_of") and row["weights"] != INITIAL_WEIGHTS]
+    searched = [
+        row for row in rows if row.get("variant_of") and row.get("weights") != INITIAL_WEIGHTS
+    ]
     counting = search.chosen((row, row["best_validation_score"]) for row in searched)
     return [
         {**row, "selected": row["cell"] in counting if row.get("variant_of") else None}
