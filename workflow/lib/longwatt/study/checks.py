@@ -16,7 +16,7 @@ from longwatt.hub.checkpoints import known_config, repository_of
 from longwatt.models.errors import ModelError
 from longwatt.models.family import attention_path
 from longwatt.study import published, report_items, report_settings, settings
-from longwatt.study.cells import LARGEST, Cell, classifies, several_exits
+from longwatt.study.cells import LARGEST, MOST_TOKENS, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
 from longwatt.study.stages import Stages
 from longwatt.study.texts.generation_checks import check_lengths
@@ -89,6 +89,7 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
                 f"{where}.processes is for budgets without GPUs; with GPUs there is one process "
                 "for each"
             )
+        _check_batch(entry, where)
         if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
             raise StudyError(
                 f"{where}: gradient_accumulation_steps follows from effective_batch_size; "
@@ -98,12 +99,29 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
             raise StudyError(
                 f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts"
             )
-        largest = _asks_for_largest(entry["per_device_batch_size"])
+        largest = _asks_for_largest(entry.get("per_device_batch_size"))
         if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
             raise StudyError(
                 f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each "
                 "process may take"
             )
+
+
+def _check_batch(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse a budget without a size of its batches, or with two that exclude each other."""
+    sizes = [key for key in ("per_device_batch_size", MOST_TOKENS) if key in entry]
+    if len(sizes) != 1:
+        raise StudyError(
+            f"{where} has {' and '.join(sizes) or 'no batch size'}; give per_device_batch_size "
+            f"(examples that a device computes at once) or {MOST_TOKENS} (tokens that it computes "
+            "at once), one of the two"
+        )
+    if MOST_TOKENS in sizes and entry.get("effective_batch_size"):
+        raise StudyError(
+            f"{where}: with {MOST_TOKENS} a step has no fixed number of examples, so that it "
+            "cannot have effective_batch_size; give gradient_accumulation_steps, or "
+            "per_device_batch_size in place of the tokens"
+        )
 
 
 def _asks_for_largest(batch: Any) -> bool:
@@ -190,6 +208,7 @@ def check_cells(stages: Stages) -> None:
         checked.check_splits()
         checked.check_exits()
         checked.check_packing()
+        checked.check_batch()
         checked.check_lengths(configs[checked.cell.model])
 
 
@@ -264,6 +283,16 @@ class _Checked:
             raise StudyError(
                 f"{where} training.padding is max_length, and packed rows have no padding; leave "
                 "out one of the two"
+            )
+
+    def check_batch(self) -> None:
+        """Refuse a batch of so few tokens that it may not hold one example."""
+        most = self.chosen["budget"].get(MOST_TOKENS)
+        if most is not None and most < self.cell.seq_len:
+            raise StudyError(
+                f"{self.source}: budgets.{self.cell.budget}.{MOST_TOKENS} is {most}, but one "
+                f"example of the cell {self.name} may have {self.cell.seq_len} tokens (seq_len); "
+                "raise it to that at least, or give a table by model and length"
             )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:

@@ -44,13 +44,13 @@ from longwatt.models.family import Batch, Example, Family
 from longwatt.progress import say
 from longwatt.provenance.artefacts import check_beside, digests, read_artefact
 from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
-from longwatt.study.cells import LARGEST, StepBatch, step_batch
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH, compared_texts
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.tokens.tokenize import repair_tokens
+from longwatt.training.batching import StepBatches, batch_words, lower_words, step_batches
 from longwatt.training.ledger import Ledger, Stopwatch
-from longwatt.training.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
+from longwatt.training.sampling import WeightedExamples
 from longwatt.training.trainer import UNCOUNTED, CellTrainer, Schedule, counts_of
 from longwatt.training.validation import Judge, Validator
 
@@ -165,24 +165,14 @@ def _advice(spec: Spec) -> str:
     """Describe the batch sizes tried, and the settings that need less memory."""
     validation = spec.settings["training"]["validation"]["batch_size"]
     return (
-        f"trained with {batch_of(spec).per_device} examples per device and validated with "
-        f"{validation}, at {spec.settings['seq_len']} tokens. If it was in validation, lower "
+        f"trained with {batch_words(spec)} and validated with {validation} examples, at "
+        f"{spec.settings['seq_len']} tokens. If it was in validation, lower "
         "training.validation.batch_size: this cell then goes on from its last checkpoint. If it "
-        "was in training, lower the budget's per_device_batch_size (and raise its "
-        "gradient_accumulation_steps), or set it to largest, or set "
+        f"was in training, lower {lower_words(spec.settings['budget'])}, or set "
         "training.activation_checkpointing: this cell then begins anew. Finished cells that a "
         "change applies to are trained again: make it in the entry of this cell's model or budget, "
         "not for the whole study"
     )
-
-
-def batch_of(spec: Spec) -> StepBatch:
-    """Return a cell's optimiser step, with the budget's or the largest batch size."""
-    budget = spec.settings["budget"]
-    most = budget["per_device_batch_size"]
-    if most == LARGEST:
-        most = read_artefact(Path(spec.paths["batch_size"]), shared=True)["per_device_batch_size"]
-    return step_batch(int(most), budget)
 
 
 def _had_completed(spec: Spec, work: WorkFolder) -> bool:
@@ -215,8 +205,6 @@ def _trainer(
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
     device = torch_device.prepare(budget)
-    step = batch_of(spec)
-    arguments = _arguments(spec, work, step)
     set_seed(settings["seed"])
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
@@ -226,21 +214,14 @@ def _trainer(
     if packing:
         family.check_packing(model, budget["precision"])
     examples = _examples(spec, tokenizer, "train", None)
-    _check_size(examples, step)
+    micro_batches = step_batches(spec, examples, family)
     padded = training["padding"] == "max_length"
     pad_to = settings["seq_len"] if padded else None
     targets = training.get("max_target_tokens") if padded else None
     padding = partial(family.collate, pad_to=pad_to, targets=targets)
-    # If the step is given, its order and its loss must not depend on how much of it fits a device.
-    given, seed = budget["effective_batch_size"], settings["seed"]
-    rank, processes = distributed.rank(), distributed.world_size()
-    together = step.effective // processes if given else step.per_device
-    sampler = LengthGroupedSampler(examples.lengths, together, seed, training["group_by_length"])
-    tokens = examples.target_tokens if given else None
-    micro_batches = ShardedBatches(sampler, step, rank, processes, tokens)
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     every_steps = training["validation"]["every_steps"]
-    schedule = Schedule(sampler, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
+    schedule = Schedule(micro_batches, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
     trainer = CellTrainer(
         family=family,
         micro_batches=micro_batches,
@@ -250,10 +231,11 @@ def _trainer(
         schedule=schedule,
         patience=training["validation"]["patience"],
         model=model,
-        args=arguments,
+        args=_arguments(spec, work, micro_batches),
         train_dataset=examples,
         data_collator=partial(_collate, family.pack if packing else padding),
     )
+    rank, seed = distributed.rank(), settings["seed"]
     if rank > 0:  # equal dropout everywhere would be less of it
         torch.manual_seed(seed * 1_000_003 + rank)
     return trainer
@@ -332,27 +314,15 @@ def _examples(
     return examples
 
 
-def _check_size(examples: CellExamples, step: StepBatch) -> None:
-    """Refuse a training split smaller than one batch: it would train with another batch size."""
-    if len(examples) < step.effective:
-        raise WorkerError(
-            f"the training split has {len(examples)} examples, fewer than one effective batch of "
-            f"{step.effective} ({step.per_device} per device x {step.accumulation} accumulation "
-            f"steps x {distributed.world_size()} devices); lower per_device_batch_size, "
-            "gradient_accumulation_steps or effective_batch_size in the cell's budget, or give the "
-            "dataset more training rows"
-        )
-
-
-def _arguments(spec: Spec, work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
+def _arguments(spec: Spec, work: WorkFolder, batches: StepBatches) -> Seq2SeqTrainingArguments:
     settings, execution = spec.settings, spec.execution
     training, budget = settings["training"], settings["budget"]
     same = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay")
     return Seq2SeqTrainingArguments(
         **{name: training[name] for name in (*same, "max_grad_norm")},
         output_dir=str(work.path),
-        per_device_train_batch_size=step.per_device,
-        gradient_accumulation_steps=step.accumulation,
+        per_device_train_batch_size=1,  # without effect: `batches` decides
+        gradient_accumulation_steps=batches.accumulation,
         lr_scheduler_type=training["lr_scheduler"],
         warmup_steps=float(training["warmup_ratio"] or 0),  # below 1 it is a ratio
         num_train_epochs=training["max_epochs"] or 1,  # without effect where max_steps is given
@@ -415,7 +385,7 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
-    ledger, settings, step = trainer.ledger, spec.settings, trainer.micro_batches.step
+    ledger, settings, steps = trainer.ledger, spec.settings, trainer.state.global_step
     model = trainer.accelerator.unwrap_model(trainer.model)
     config, inner = model.config.to_dict(), ("pending", "logged")
     kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(inner)}
@@ -423,15 +393,14 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
     return {
         **kept,
         "ended_by": ended_by,
-        "steps": trainer.state.global_step,
+        "steps": steps,
         "epochs": trainer.state.epoch,
         "max_steps": trainer.state.max_steps,
         "train_runtime_s": ledger.runtime_s,
         "train_samples_per_second": ledger.samples / ledger.runtime_s,
         "train_steps_samples_per_second": ledger.samples / ledger.train_s,
-        "per_device_batch_size": step.per_device,
-        "gradient_accumulation_steps": step.accumulation,
-        "effective_batch_size": step.effective,
+        **trainer.micro_batches.facts(ledger.samples, steps),
+        "padding_share": ledger.padding_share,
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],
         "attention_regime": trainer.family.regime(config, settings["seq_len"]),
