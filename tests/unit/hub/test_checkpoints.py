@@ -134,6 +134,16 @@ def test_shards_of_pickled_weights_are_shards_of_safetensors(mirror, tmp_path):
     )
 
 
+def test_quantised_weights_of_a_repository_are_refused_before_they_are_converted(mirror, tmp_path):
+    said = json.loads(led_model().config.to_json_string())
+    said["quantization_config"] = {"quant_method": "gptq"}
+    (mirror / "config.json").write_text(json.dumps(said))
+    (mirror / "pytorch_model.bin").write_bytes(b"never opened")
+    with pytest.raises(ModelError, match=r"quantised weights .* quant_method gptq"):
+        taken(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_no_part_of_a_tensor_is_not_stored(tmp_path):
     whole = torch.arange(12.0).reshape(3, 4)
     torch.save(

