@@ -31,9 +31,9 @@ from longwatt.config.studies import read_study
 from longwatt.datasets.records import download
 from longwatt.jobs.work_folder import WorkFolder
 from longwatt.jobs.worker import Spec
-from longwatt.models.download import download_model
 from longwatt.models.exits.model import EarlyExitModel
 from longwatt.models.family import IGNORED, Example
+from longwatt.models.weights.download import download_model
 from longwatt.study.cells import Cell, expand
 from longwatt.study.execution import deciding_settings, execution
 from longwatt.study.settings import execution_settings, finetune_settings

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from longwatt.hub import client
 from longwatt.hub.checkpoints import choose_model, choose_tokenizer
-from longwatt.models.download import convert_pickle, download_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights.download import convert_pickle, download_model
 from tests.tiny_hub import bigbird_model, led_model, pickled
 
 SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]

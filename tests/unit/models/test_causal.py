@@ -8,9 +8,9 @@ from transformers import GenerationConfig
 
 from longwatt.models import load_family
 from longwatt.models.attention.linear import FastLinear
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.models.family import IGNORED, Answer
+from longwatt.models.weights.download import download_model
 from longwatt.tasks import TEXT
 from tests.unit.models.causal_models import (
     BATCH,

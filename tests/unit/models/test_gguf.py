@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from longwatt.hub import checkpoints
 from longwatt.hub.gguf_header import config_of
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights.download import download_model
 from longwatt.tokens.special_tokens import TokenizerError, load_tokenizer
 from longwatt.tokens.tokenizers import make_tokenizer
 from tests.tiny_gguf import CHAT, bpe, llama, write_gguf

@@ -13,8 +13,8 @@ from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
 from longwatt.freshness.source_checks import model_source_files, tokenizer_files
 from longwatt.hub.checkpoints import REQUIREMENTS, choose_tokenizer, local_folder
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights.download import download_model
 from longwatt.startup.checks import check_sources
 from longwatt.study import settings
 from longwatt.study.checks import checked_stages

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
 
 from longwatt.config.documents import merge
 from longwatt.config.studies import read_study
-from longwatt.models.download import download_model
+from longwatt.models.weights.download import download_model
 from longwatt.training import finetune
 from longwatt.training.trainer import CellTrainer
 from tests.conftest import ROOT

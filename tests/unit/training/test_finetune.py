@@ -17,13 +17,14 @@ from longwatt.energy.log import runs
 from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.inference import predict
 from longwatt.jobs.errors import WorkerError
+from longwatt.jobs.worker import Spec
 from longwatt.models import load_family
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
+from longwatt.models.weights.download import download_model
 from longwatt.provenance.artefacts import Damaged
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
-from longwatt.training import finetune
+from longwatt.training import batching, finetune
 from longwatt.training.ledger import Ledger
 from longwatt.training.trainer import CellTrainer
 from tests.needle_data import make_data

@@ -20,7 +20,7 @@ SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=T
 STRING, ARRAY = 8, 9
 TOKEN_LIST = "tokenizer.ggml.tokens"
 # Keys after the architecture's name, and what transformers calls them.
-NAMES = {
+CONFIG_NAMES = {
     "context_length": "max_position_embeddings",
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -49,7 +49,7 @@ def _config(file: Path, time: int) -> dict[str, Any]:
     with file.open("rb") as stream:
         said = dict(_entries(stream))
     kind = said["general.architecture"]
-    found = {new: said.get(f"{kind}.{old}") for old, new in NAMES.items()}
+    found = {new: said.get(f"{kind}.{old}") for old, new in CONFIG_NAMES.items()}
     found["vocab_size"] = found["vocab_size"] or len(said.get(TOKEN_LIST, ())) or None
     # A list has a value for each layer, and a config.json one for all.
     shape = {name: value for name, value in found.items() if isinstance(value, int)}

@@ -209,7 +209,7 @@ def _written(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def base_facts(report: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """Return what adapters record of their base: its name here, files and origin on the hub.
+    """Return what adapters record of their base: name, files and origin.
 
     Args:
         report: the base's model.json.

@@ -12,7 +12,7 @@ from longwatt.models.errors import ModelError
 from longwatt.models.family import Config
 from longwatt.spelling import nearest
 
-ADAPTERS = "adapter_config.json"  # peft's file beside adapters
+ADAPTER_FILE = "adapter_config.json"  # peft's file beside adapters
 
 
 def check_keys(given: Config, known: Any) -> None:
@@ -82,7 +82,7 @@ def check_unquantised(config: Config) -> None:
 
 def check_whole_model(folder: Path) -> None:
     """Raise a ModelError for a folder of adapters in place of a model."""
-    adapters = read_object(folder / ADAPTERS)
+    adapters = read_object(folder / ADAPTER_FILE)
     if adapters and not (folder / "config.json").exists():
         base = adapters.get("base_model_name_or_path")
         named = f" ({base})" if base else ""

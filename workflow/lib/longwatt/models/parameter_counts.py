@@ -17,7 +17,7 @@ from longwatt.models.configurations import without_kind
 from longwatt.models.early_exit import EarlyExit
 from longwatt.models.exits.encoder_config import MODEL_TYPE
 
-CAUSAL = "causal"  # the family of decoder-only models
+DECODER_ONLY = "causal"  # the family of decoder-only models
 ENCODER = "encoder."  # before the names of what lies below the exits
 LONGEST_REASON = 200  # characters; some libraries list all they know
 
@@ -67,7 +67,7 @@ def count_parameters(
 def _built(
     family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int
 ) -> Any:
-    if family == CAUSAL:
+    if family == DECODER_ONLY:
         return _decoder(config)
     own: Any = load_family(family)
     if isinstance(own, EarlyExit):

@@ -15,10 +15,10 @@ from longwatt.plan.operations import (
     GATE,
     GATED_INNER,
     INNER,
-    KEY,
+    KEY_WEIGHTS,
     MIXING,
     OUTER,
-    QUERY,
+    QUERY_WEIGHTS,
     VALUE,
     Matrix,
     PassOperations,
@@ -105,7 +105,7 @@ FUSED_GATE = {"phi3"}
 # Kinds whose feed-forward block reads what attention reads, beside it.
 PARALLEL = {"phi", "gptj", "gpt_neox", "falcon", "codegen"}
 SKIPPING = (FLASH, FLEX)  # paths that leave out the pairs which masks hide
-WIDER = 4  # times the width is that of a feed-forward block that a configuration does not state
+WIDER_BY = 4  # times the width is that of a feed-forward block that a configuration does not state
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class CausalShape:
         mixing = Matrix(MIXING, query, width)
         if self.fused:
             return [Matrix(ATTENDING, width, query + 2 * key, first=True), mixing]
-        kinds = ((QUERY, query), (KEY, key), (VALUE, key))
+        kinds = ((QUERY_WEIGHTS, query), (KEY_WEIGHTS, key), (VALUE, key))
         return [*(Matrix(names, width, wide, first=True) for names, wide in kinds), mixing]
 
     def _feed_forward(self) -> list[Matrix]:
@@ -286,7 +286,7 @@ def causal_shape(
         heads=heads,
         kv_heads=first("num_key_value_heads") or shared,
         head_dim=first("head_dim") or width // heads,
-        ffn=first("intermediate_size", "n_inner", "ffn_dim") or WIDER * width,
+        ffn=first("intermediate_size", "n_inner", "ffn_dim") or WIDER_BY * width,
         vocabulary=first("vocab_size"),
         gated=kind not in UNGATED,
         fused=kind in FUSED_PROJECTIONS,
@@ -300,7 +300,7 @@ def causal_shape(
 
 
 def _window(config: Mapping[str, Any]) -> int | None:
-    """Return the window of a model all of whose layers have it; of others the mean is unknown."""
+    """Return the window that all layers of a model have, if they do."""
     kinds = set(config.get("layer_types") or ())
     slides = config.get("use_sliding_window", True) and "full_attention" not in kinds
     return int(config["sliding_window"]) if slides and config.get("sliding_window") else None

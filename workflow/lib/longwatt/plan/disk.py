@@ -29,7 +29,7 @@ EXAMPLE_BYTES = 300  # of an example's prediction and scores beside its text
 LOG_BYTES_PER_S, GPU_LOG_BYTES_PER_S = 150.0, 95.0
 UNKNOWN_LABELS = 3  # of a dataset that is not here yet; a classifier is small anyway
 # The kind of model of each family, as far as its configuration says none.
-KINDS = {
+PARTS_OF_DISK = {
     EXITS_FAMILY: {"model_type": "bert", **BERT_LARGE},
     CAUSAL_FAMILY: {"model_type": "llama", **LLAMA},
 }
@@ -73,7 +73,7 @@ def parameters_of(model: RuntimeModel) -> Parameters:
     for name, config in known.items():
         family, exits = entries[name]["family"], entries[name].get("exits")
         # The kind of model is assumed where a configuration names none.
-        kind = KINDS.get(family, {"model_type": "bart"})
+        kind = PARTS_OF_DISK.get(family, {"model_type": "bart"})
         whole_config = config if config.get("model_type") else {**kind, **config}
         same = {"family": family, "config": whole_config, "labels": UNKNOWN_LABELS}
         built = {**same, "exits": exits}

@@ -22,10 +22,10 @@ from longwatt.plan.causal_shapes import (
 )
 from longwatt.plan.operations import (
     INNER,
-    KEY,
+    KEY_WEIGHTS,
     MIXING,
     OUTER,
-    QUERY,
+    QUERY_WEIGHTS,
     VALUE,
     Matrix,
     PassOperations,
@@ -161,7 +161,7 @@ AnyShape = Shape | CausalShape
 
 def _attending(width: int) -> list[Matrix]:
     """List the matrices of a layer's attention to its own tokens."""
-    kinds = (QUERY, KEY, VALUE)
+    kinds = (QUERY_WEIGHTS, KEY_WEIGHTS, VALUE)
     first = [Matrix(names, width, width, first=True) for names in kinds]
     return [*first, Matrix(MIXING, width, width)]
 
@@ -173,12 +173,12 @@ def _feeding(width: int, inner: int) -> list[Matrix]:
 
 def _reading(width: int) -> list[Matrix]:
     """List the matrices by which a decoder's own tokens read the input."""
-    return [Matrix(QUERY, width, width), Matrix(MIXING, width, width)]
+    return [Matrix(QUERY_WEIGHTS, width, width), Matrix(MIXING, width, width)]
 
 
 def _memory(width: int) -> list[Matrix]:
     """List the matrices that make a decoder's keys and values of the input."""
-    return [Matrix(KEY, width, width), Matrix(VALUE, width, width)]
+    return [Matrix(KEY_WEIGHTS, width, width), Matrix(VALUE, width, width)]
 
 
 # Names of the same thing in the configurations of different families.

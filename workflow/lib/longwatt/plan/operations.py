@@ -1,4 +1,4 @@
-"""Operations of a forward pass by what the backward pass makes of them, and those of adapters.
+"""Operations of a forward pass, by what the backward pass makes of them.
 
 Read at parse time: the standard library only.
 """
@@ -11,8 +11,8 @@ from typing import Any
 
 DORA = "dora"
 # Names that libraries give to the matrices of a layer, by what these do.
-QUERY = ("q_proj", "query", "q", "q_lin")
-KEY = ("k_proj", "key", "k", "k_lin")
+QUERY_WEIGHTS = ("q_proj", "query", "q", "q_lin")
+KEY_WEIGHTS = ("k_proj", "key", "k", "k_lin")
 VALUE = ("v_proj", "value", "v", "v_lin")
 ATTENDING = ("c_attn", "qkv_proj", "query_key_value", "Wqkv")  # the three above as one matrix
 MIXING = ("o_proj", "out_proj", "dense", "o", "out_lin", "output", "c_proj", "Wo")

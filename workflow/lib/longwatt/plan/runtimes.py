@@ -95,7 +95,7 @@ class _Ratios:
 
 @dataclass(frozen=True)
 class _Way:
-    """How a cell computes: its path of attention, and the kind of its adapters or WHOLE."""
+    """How a cell computes: its path of attention and its kind of adapters."""
 
     path: str
     adapters: str

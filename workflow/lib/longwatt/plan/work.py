@@ -181,7 +181,7 @@ def recorded(chosen: Mapping[str, Any], data: Data) -> int:
 
 
 def per_device_batch(chosen: Mapping[str, Any], data: Data) -> int:
-    """Return the examples that a device holds at once, in the mean where tokens limit them.
+    """Return the examples that a device holds at once, on average.
 
     Arguments are as in `median_steps`.
     """
@@ -205,7 +205,7 @@ def _step_seconds(chosen: Mapping[str, Any], shape: AnyShape, data: Data) -> flo
 
 
 def input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
-    """Return the tokens of a mean input as a batch holds it, those of a prompt's text included."""
+    """Return the tokens of a mean input as a batch holds it, prompt included."""
     padding = chosen.get("padding") or chosen["training"]["padding"]
     packed = "training" in chosen and chosen["training"].get("packing", False)
     padded = padding == "max_length" and not packed

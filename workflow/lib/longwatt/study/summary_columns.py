@@ -91,8 +91,8 @@ NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
 EXACT = (
     "seq_len", "parameters", "trainable_parameters", "examples", "effective_batch_size",
-    "max_tokens_per_batch", "score_lead", "score_ceiling", "majority", "encoder_layers", "exit_value",
-    "inference_batch_size",
+    "max_tokens_per_batch", "score_lead", "score_ceiling", "majority", "encoder_layers",
+    "exit_value", "inference_batch_size",
 )  # fmt: skip
 _SCORES = (
     "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",

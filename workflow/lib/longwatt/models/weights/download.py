@@ -16,9 +16,9 @@ from typing import Any
 
 from longwatt.files import read_object, sha256, whole_path
 from longwatt.hub import checkpoints, client
-from longwatt.models import gguf
 from longwatt.models.configurations import check_whole_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights import gguf
 from longwatt.provenance.source_files import SourceChanged, folder_files, recorded_facts
 from longwatt.provenance.stamps import write_json
 
