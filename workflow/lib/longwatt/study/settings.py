@@ -19,7 +19,7 @@ from longwatt.study import cells as grid
 from longwatt.study.cells import Cell
 from longwatt.study.execution import deciding_settings, execution
 from longwatt.study.model_settings import (
-    INITIAL,
+    INITIAL_WEIGHTS,
     initial_weights,
     keeps_adapters,
     lora_of,
@@ -280,10 +280,12 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
     point = merge(INFERENCE_DEFAULTS, *layers)
     generation = point.pop("generation", {})
     if initial := initial_weights(point):
-        point["weights"] = INITIAL
+        point["weights"] = INITIAL_WEIGHTS
     else:
         point.pop("weights", None)
-    adapted = not initial and keeps_adapters(study["models"][cell.model])
+    entry = study["models"][cell.model]
+    adapted = {"lora": True} if not initial and keeps_adapters(entry) else {}
+    before = {"config": entry.get("config")} if initial else {}
     if grid.classifies(study, cell.dataset):
         alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
         own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
@@ -304,7 +306,8 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
             "padding": training["padding"],
             "budget": _devices(study, cell),
             **_prompt(study, cell),
-            **({"lora": True} if adapted else {}),
+            **adapted,
+            **before,
             **own,
         }
     )

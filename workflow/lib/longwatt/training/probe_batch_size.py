@@ -32,7 +32,7 @@ from longwatt.inference.predictor import Predictor, prediction_options
 from longwatt.jobs import environment, torch_device
 from longwatt.jobs.errors import WorkerError
 from longwatt.jobs.worker import Spec, die_with_parent, run_worker
-from longwatt.models import load_family
+from longwatt.models import adapters, load_family
 from longwatt.models.family import Batch, Example, Family
 from longwatt.processes import lift_memory_limit
 from longwatt.progress import say
@@ -267,6 +267,7 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> Any:
     model = family.build(
         settings["model"], tokenizer, checkpoint, settings["seq_len"], room, labels
     )
+    adapters.check_adapted(model, settings["model"])
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
