@@ -75,7 +75,7 @@ def _inputs(stages: Stages, stage: Stage) -> list[str]:
         case "finetune":
             return deciding_inputs(stages.finetune_inputs(cell))
         case "predict":
-            return deciding_inputs(stages.predict_inputs(cell))
+            return deciding_inputs(stages.predict_inputs(cell, path.parts[-2]))
         case "score":
             return [stages.inputs(cell)["tokenized"], str(path.with_name("predictions.jsonl"))]
         case "summarize_energy":

@@ -186,11 +186,15 @@ def test_a_job_begins_without_what_its_kind_of_work_does_not_need(script):
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_a_worker_loads_what_models_need_and_no_library_of_tables(worker):
+def test_a_worker_loads_what_models_need_and_no_library_of_tables(worker, tmp_path):
     started = "from longwatt.jobs import start\n[start.put_off(name) for name in start.PUT_OFF]\n"
-    loaded = modules_after(f"{started}import longwatt.{worker}")
+    spec = tmp_path / "it.spec"
+    spec.write_text('{"settings": {"model": {"family": "led"}}}')
+    hidden = f"import pathlib\nstart.hide_adapters(pathlib.Path({str(spec)!r}))\n"
+    loaded = modules_after(f"{started}{hidden}import longwatt.{worker}")
     assert {"torch", "transformers.modeling_utils"} <= set(loaded), "before its model is built"
     assert set(loaded) & {"pandas", "pyarrow", "datasets.arrow_dataset", "matplotlib"} == set()
+    assert not any(name.startswith("peft.") for name in loaded), "only models with adapters need it"
     assert len(loaded) <= WORKER
 
 

@@ -4,7 +4,7 @@
 rule predict:
     """Predict at one inference point, and measure how fast."""
     input:
-        unpack(lambda w: STAGES.predict_inputs(w.cell)),
+        unpack(lambda w: STAGES.predict_inputs(w.cell, w.inference)),
     output:
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
         inference="results/{study}/{cell}/predict/{inference}/inference.json",

@@ -3,9 +3,9 @@
 import pytest
 
 from longwatt.inference.examples import CellExamples, layout_of, say_unasked, stops_of
+from longwatt.inference.predictor import prediction_options
 from longwatt.tokens.prompts import Prompt
 from longwatt.tokens.special_tokens import load_split
-from longwatt.training.finetune import _how
 from tests.prompted_data import CHATML, byte_level, stored
 
 TEXT = "The code is 17 of 42, and many ships are in town. "
@@ -66,7 +66,11 @@ def test_generation_is_told_where_answers_end(rows, tokenizer):
     chat = {**TRAINING, "prompt": {"template": "{input}", "chat": True}}
     examples = CellExamples(rows, layout_of(chat, tokenizer), every_reference=False)
     assert stops_of(examples) == {"stops": [3, 1]} and examples[0].labels[-1] == 3
-    assert {*_how(chat), *stops_of(examples)} == {"protocol", "generation", "stops"}
+    assert {*prediction_options(chat, {}), *stops_of(examples)} == {
+        "protocol",
+        "generation",
+        "stops",
+    }
 
 
 def test_a_prompt_that_leaves_queries_out_is_told(rows, tokenizer, capsys):

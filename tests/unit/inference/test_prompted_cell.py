@@ -1,19 +1,25 @@
 """A cell of a decoder-only model: trained and predicted with the prompts of its study."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 from longwatt.config.documents import merge
 from longwatt.inference.examples import CellExamples, layout_of
 from longwatt.inference.predict import infer
+from longwatt.jobs.worker import Spec
 from longwatt.models.causal import Causal
+from longwatt.study.cells import expand
+from longwatt.study.settings import finetune_settings, probe_settings
 from longwatt.tokens.prompt_templates import PromptError
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
+from longwatt.training import probe_batch_size
 from longwatt.training.finetune import train
 from tests.needle_data import make_data
 from tests.prompted_data import CHATML, byte_level
-from tests.tiny_cell import inference_spec, tiny_study, training_spec
+from tests.tiny_cell import inference_spec, made_from, tiny_study, training_spec
 
 END_OF_TURN = 3
 SHAPE = {
@@ -97,3 +103,58 @@ def test_a_chat_without_a_template_is_refused_before_training(study, data, tmp_p
     with pytest.raises(PromptError, match=f"the tokenizer in {tmp_path / 'own'} has no chat"):
         train(spec)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_budget_of_tokens_counts_prompts_with_their_answers(study, data, tmp_path, monkeypatch):
+    shapes, loss = [], Causal.loss
+
+    def noted(self, model, batch):
+        if model.training:
+            shapes.append(tuple(batch["input_ids"].shape))
+        return loss(self, model, batch)
+
+    monkeypatch.setattr(Causal, "loss", noted)
+    train(training_spec(study, data, tmp_path / "examples", merge(LONG, {"seed": 3})))
+    row = max(width for _, width in shapes)
+    most = 4 * row - 1  # four prompts would fit, but not with their answers
+    budget = {"per_device_batch_size": None, "max_tokens_per_batch": most}
+    changes = merge(LONG, {"budget": budget, "training": {"max_steps": 4}})
+    for packing, held in ((False, {(3, row)}), (True, {(1, 3 * row)})):
+        shapes.clear()
+        out = tmp_path / str(packing)
+        train(training_spec(study, data, out, merge(changes, {"training": {"packing": packing}})))
+        assert set(shapes) == held and len(shapes) == 4
+        facts = json.loads((out / "training.json").read_text())
+        assert facts["padded_input_tokens"] == 12 * row and facts["samples"] == 12
+        assert facts["padding_share"] == 1 - facts["input_tokens"] / (12 * row)
+
+
+def test_the_largest_batch_of_prompts_is_tried_with_answers_of_full_length(
+    study, data, tmp_path, monkeypatch
+):
+    """An answer's room is kept in every prompt, in training and in validation."""
+    lengths, predicted = [], []
+    loss, predict = Causal.loss, Causal.predict
+
+    def noted(self, model, batch):
+        counted = "position_ids" if "position_ids" in batch else "input_ids"
+        lengths.append(tuple(batch[counted].shape))
+        return loss(self, model, batch)
+
+    def noted_prediction(self, model, batch, how):
+        found = predict(self, model, batch, how)
+        predicted.append((len(batch["input_ids"]), {len(ids) for ids in found}))
+        return found
+
+    monkeypatch.setattr(Causal, "loss", noted)
+    monkeypatch.setattr(Causal, "predict", noted_prediction)
+    changed = merge(study, {"generation": {"max_new_tokens": 20}})
+    for packing, size, shape in ((False, 1, (1, 128)), (True, 2, (1, 2 * 116 - 1))):
+        lengths.clear()
+        cell = replace(list(expand(changed).values())[1], seq_len=128)
+        settings = finetune_settings(merge(changed, {"training": {"packing": packing}}), cell)
+        paths = {**made_from(data), "work": str(tmp_path)}
+        spec = Spec(probe_settings(settings), paths, {}, {}, "")
+        probe_batch_size._steps(spec, size, torch.device("cpu"))
+        assert set(lengths) == {shape}
+    assert predicted == [(6, {20})]

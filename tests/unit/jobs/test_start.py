@@ -2,6 +2,7 @@
 
 import atexit
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -190,3 +191,26 @@ def test_a_library_that_is_absent_or_loaded_stays_so(library):
     before = sys.modules["json"] if "json" in sys.modules else __import__("json")
     put_off("json")
     assert sys.modules["json"] is before
+
+
+@pytest.mark.parametrize(
+    ("settings", "there"),
+    [
+        ({"model": {"family": "causal", "lora": {"rank": 4}}}, True),
+        ({"lora": True, "family": "causal"}, True),
+        ({"model": {"family": "led"}}, False),
+        ({"family": "led", "attention": "fast"}, False),
+    ],
+)
+def test_only_jobs_of_models_with_adapters_find_their_library(tmp_path, settings, there):
+    spec = tmp_path / "it.spec"
+    spec.write_text(json.dumps({"settings": settings}))
+    code = f"""
+from pathlib import Path
+from importlib.util import find_spec
+from longwatt.jobs.start import hide_adapters
+hide_adapters(Path({str(spec)!r}))
+print(find_spec("peft") is not None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{there}\n"

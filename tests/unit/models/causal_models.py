@@ -80,3 +80,14 @@ def examples(*sizes: tuple[int, int], seed: int = 0) -> list[Example]:
 
 
 BATCH = ((20, 4), (5, 7), (33, 1), (12, 3))
+OPTIONS = {
+    "max_new_tokens": 6, "min_new_tokens": 0, "num_beams": 1, "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}  # fmt: skip
+GREEDY = {"protocol": "generated", "generation": OPTIONS}
+FORCED = {"protocol": "teacher_forced", "generation": OPTIONS}
+
+
+def searched(**options) -> dict:
+    """Options of a prediction that generates otherwise than GREEDY."""
+    return {"protocol": "generated", "generation": {**OPTIONS, **options}}

@@ -88,3 +88,10 @@ def test_a_bar_says_that_its_training_diverged():
     figure = energy_by_phase(table(lost, row(seq_len=64, **MEASURED, cell="b")), {})
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names == ["led, 32, training diverged", "led, 64"]
+
+
+def test_the_bar_of_a_training_is_not_that_of_the_model_before_it():
+    before = row(cell="a", inference="before", weights="initial")
+    figure = energy_by_phase(table(before, row(cell="a", weights="trained", **MEASURED)), {})
+    assert [patch.get_width() for patch in figure.axes[0].patches] == pytest.approx([2.0, 1.0, 0.5])
+    plt.close(figure)

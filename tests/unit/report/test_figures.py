@@ -431,3 +431,19 @@ def test_bars_of_cells_with_points_of_their_own_are_called_by_their_model():
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     plt.close(figure)
     assert names == ["one, 64", "two, 64"]
+
+
+def zero_shot(**given) -> dict:
+    """A row of the model before training: none of its costs are known."""
+    return row(inference="before", weights="initial", train_runtime_s=None, score=3.0, **given)
+
+
+def test_a_model_before_training_is_no_point_of_its_training_s_cost():
+    rows = table(row(weights="trained"), zero_shot())
+    said = words(accuracy_against(rows, TIME, {}))
+    assert "before" not in said and "greedy" not in said
+    faster = words(accuracy_against(rows, COST_AXES["inference_speed"], {}))
+    assert "before" in faster and "greedy" in faster
+    figure = {"name": "own", "datasets": ["needle"], "costs": ["training_time"]}
+    own = drawings(rows, {**NOTHING, "figures": [figure]})["own"]
+    assert "before" not in words(own())

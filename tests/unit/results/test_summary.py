@@ -20,6 +20,7 @@ from longwatt.results.summary import (
     summarize,
     write_summary,
 )
+from longwatt.study.summary_columns import COLUMNS
 
 ROWS = [
     {"cell": f"d/m/{n}/b/generated/seed1", "dataset": "d", "seq_len": n, "inference": "greedy"}
@@ -260,3 +261,51 @@ def test_every_cell_has_a_state(results):
     table = cell_states(results, ROWS, stamps(results))
     assert table["state"].tolist() == ["failed", "not started"]
     assert table.loc[0, ["message", "log"]].tolist() == ["it broke", "x.log"]
+
+
+def test_the_model_before_training_has_a_row_without_a_training(results):
+    before = {**ROWS[0], "inference": "before", "weights": "initial"}
+    identity = {"data": "d" * 40, "weights": "w" * 40}
+    facts = {
+        "inference": {
+            "inference_samples_per_second": 2.0, "samples": 4, "attention": "stock",
+            "device": "cpu", "identity": identity,
+            "provenance": {"settings": {"attention": "fast"}},
+        },
+        "inference_energy": {"energy_j": 8.0, "energy_kwh": 8 / 3.6e6, "energy_source": "x"},
+        "scores": {"score": 1.5, "score_name": "f1"},
+    }  # fmt: skip
+    paths = artefacts(results, before)
+    assert paths.keys() == facts.keys(), "it waits for no training"
+    for name, path in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(facts[name]))
+    trained = [{**row, "weights": "trained"} for row in ROWS]
+    write_summary(results, [before, *trained], costs.price_figures({}), results / "s.csv", {})
+    table = read_summary(results / "s.csv")
+    row, other = table.iloc[0], table.iloc[1]
+    assert (row["weights"], row["score"], row["joules_per_example"]) == ("initial", 1.5, 2.0)
+    unknown = [name for name in COLUMNS if name.startswith(("train_", "validation_", "wasted_"))]
+    unknown += ["peak_memory_gib", "parameters", "steps", "attempts", "adaptation", "samples"]
+    assert table.loc[0, unknown].isna().all(), "a cost of 0 would be a lie"
+    assert (row["attention"], row["attention_asked"]) == ("stock", "fast")
+    assert (row["data_digest"], row["weights_digest"]) == ("d" * 12, "w" * 12)
+    assert other["train_power_efficiency"] == 0.5
+    assert ",2.0," not in (results / "s.csv").read_text().splitlines()[2], "2 attempts, not 2.0"
+
+
+def test_the_model_of_a_search_is_chosen_by_its_trained_rows(results):
+    trained, searched = artefacts(results, ROWS[0]), {"variant_of": "m", "model": "m-1"}
+    axes = {"budget": "b", "protocol": "generated", "seed": 1}
+    for row, score in zip(ROWS, (2.0, 3.0), strict=True):
+        path = artefacts(results, row)["training"]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "best_score": score}))
+    rows = [{**row, **searched, **axes, "seq_len": 64, "weights": "trained"} for row in ROWS]
+    for name in ("inference", "inference_energy", "scores"):
+        for row in ROWS:
+            path = artefacts(results, {**row, "inference": "before"})[name]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(trained[name].read_text())
+    rows += [{**row, "inference": "before", "weights": "initial"} for row in rows]
+    prices = costs.price_figures({})
+    assert summarize(results, rows, prices)["selected"].tolist() == [False, True, False, True]

@@ -41,8 +41,8 @@ def test_only_models_with_several_exits_are_recorded_and_calibrated(study):
     }
     of_exits = {"record_exits", "calibrate", "judge_calibration"}
     assert of_exits <= set(rules[EXITS]) and of_exits.isdisjoint(rules[STANDARD])
-    assert stages.predict_inputs(EXITS)["model"].endswith("calibrate/model")
-    assert stages.predict_inputs(STANDARD)["model"].endswith("finetune/model")
+    assert stages.predict_inputs(EXITS, "oracle")["model"].endswith("calibrate/model")
+    assert stages.predict_inputs(STANDARD, "last-b1")["model"].endswith("finetune/model")
     assert stages.record_exits(EXITS).settings["splits"] == ["test", "validation"]
 
 
@@ -78,8 +78,8 @@ def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(stu
         stages_of(study),
         stages_of(study, scoring={"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3}),
     )
-    given = one.predict_inputs(EXITS)
-    assert given == other.predict_inputs(EXITS)
+    given = one.predict_inputs(EXITS, "oracle")
+    assert given == other.predict_inputs(EXITS, "oracle")
     assert given["temperatures"] == one.calibrate(EXITS).artefact
     assert one.record_exits(EXITS) == other.record_exits(EXITS) and one.calibrate(
         EXITS

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,14 +17,13 @@ from longwatt.energy.log import runs
 from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.inference import predict
 from longwatt.jobs.errors import WorkerError
-from longwatt.jobs.worker import Spec
 from longwatt.models import load_family
 from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
 from longwatt.provenance.artefacts import Damaged
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
-from longwatt.training import batching, finetune
+from longwatt.training import finetune
 from longwatt.training.ledger import Ledger
 from longwatt.training.trainer import CellTrainer
 from tests.needle_data import make_data
@@ -146,20 +144,18 @@ def test_a_split_that_fills_no_step_of_tokens_is_refused(study, data, tmp_path):
         train(study, data, tmp_path, {"budget": budget})
 
 
-def test_of_a_prompt_and_its_answer_both_count():
+def test_padding_to_the_full_length_counts_in_batches_of_tokens():
     class Examples:
-        lengths, target_tokens = [7, 9], [3, 1]
+        lengths = (7, 9)  # of prompts with their answers, where they share a row
 
         def __len__(self):
             return 2
 
     settings = {"training": {"padding": "longest"}, "seq_len": 64}
     spec = Spec(settings, {}, {}, {}, "")
-    prompted, other = SimpleNamespace(prompted=True), SimpleNamespace(prompted=False)
-    assert batching.row_lengths(spec, Examples(), prompted) == [10, 10]
-    assert batching.row_lengths(spec, Examples(), other) == [7, 9]
+    assert batching.row_lengths(spec, Examples()) == (7, 9)
     settings["training"]["padding"] = "max_length"
-    assert batching.row_lengths(spec, Examples(), prompted) == [64, 64]
+    assert batching.row_lengths(spec, Examples()) == [64, 64]
 
 
 def test_the_padding_share_of_batches_of_examples_is_told_too(study, data, tmp_path):

@@ -18,6 +18,12 @@ from longwatt.hub.gguf_header import config_of
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 SAFETENSORS, PICKLE = "model{}.safetensors", "pytorch_model{}.bin"
+# Of adapters, by the library peft: no model without their base.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+IN_PLACE = (
+    "it holds adapters, not a model; name their base here and train new ones by the entry's "
+    "`lora`, or add them to it: python -m longwatt.models merge (docs/reference/commands.md)"
+)
 SHARD = r"-(\d{5})-of-(\d{5})"
 GGUF = "*.gguf"  # one file with weights, configuration and tokenizer, mostly quantised
 # Files that a tokenizer may be made of beside its vocabulary; no weights among them.
@@ -120,12 +126,16 @@ def choose_model(names: Collection[str]) -> list[str]:
     for kind in (SAFETENSORS, PICKLE):
         if weights := _weights(names, kind):
             return [*settings, *weights]
+    if ADAPTER_CONFIG in names:
+        raise LookupError(IN_PLACE)
     known = "model.safetensors or pytorch_model.bin, whole or in shards"
     raise LookupError(f"it has no weights ({known})")
 
 
 def choose_config(names: Collection[str]) -> list[str]:
     """Choose a model's configuration alone, or raise LookupError."""
+    if CONFIG not in names and ADAPTER_CONFIG in names:
+        raise LookupError(IN_PLACE)
     if CONFIG not in names:
         raise LookupError(f"it is no model's: it has no {CONFIG}")
     return [CONFIG]
@@ -156,6 +166,8 @@ def missing_weights(folder: Path) -> str | None:
     """Say what a folder lacks to be a loadable checkpoint, None if nothing."""
     if gguf_files(folder):
         return _missing_gguf(folder)
+    if (folder / ADAPTER_CONFIG).is_file():  # transformers would load their base, if it could
+        return f"{folder} is no checkpoint folder: {IN_PLACE}"
     if not (folder / CONFIG).is_file():
         return f"{folder} is no checkpoint folder: it has no config.json"
     if not list(folder.glob("*.safetensors")):

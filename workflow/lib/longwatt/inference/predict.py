@@ -20,11 +20,14 @@ from longwatt.files import sha256, whole_file
 from longwatt.inference.batch_progress import Progress, begin
 from longwatt.inference.examples import CellExamples, batches, classified, layout_of, stops_of
 from longwatt.inference.predictor import Predictor
+from longwatt.inference.trained_models import ensure_base, ensure_checkpoint, ensure_sound
 from longwatt.jobs import distributed, environment, torch_device
 from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
+from longwatt.models.adapters import check_adapted
 from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
+from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
@@ -39,11 +42,12 @@ Numbered = Sequence[tuple[int, list[int]]]  # batches: positions of their exampl
 
 
 def infer(spec: Spec) -> None:
-    """Predict one split with a trained cell.
+    """Predict one split with a trained cell, or with its model before training.
 
     Args:
         spec: settings as `longwatt.study.settings.predict_settings`; paths tokens, tokenized,
-            dataset, tokenizer, model, work, predictions, inference; identity, provenance and
+            dataset, tokenizer, model (of a trained cell), checkpoint (of adapters' base, or of a
+            model before training), work, predictions, inference; identity, provenance and
             energy_log.
 
     Raises:
@@ -51,13 +55,32 @@ def infer(spec: Spec) -> None:
         longwatt.jobs.errors.WorkerError: it cannot be done here; the message says what to change.
     """
     torch.manual_seed(spec.settings["seed"])
+    if distributed.rank() == 0:
+        _check_base(spec)
     progress = begin(spec, "predict")
     with progress.saved(), torch_device.memory_named(spec.settings["budget"], PREDICT_ADVICE):
         _predict(spec, progress)
 
 
+def _check_base(spec: Spec) -> None:
+    """Refuse a checkpoint that is not the one that a prediction is to rest on."""
+    if _initial(spec):
+        ensure_checkpoint(spec.paths)
+    elif spec.settings.get("lora"):
+        ensure_sound(spec.paths)  # adapters that are damaged cannot say what their base is
+        ensure_base(spec.paths)
+
+
+def _initial(spec: Spec) -> bool:
+    """Return whether the model before training predicts."""
+    return bool(spec.settings["inference"].get("weights") == INITIAL_WEIGHTS)
+
+
 def _predict(spec: Spec, progress: Progress) -> None:
-    tokenizer = load_tokenizer(spec.paths["model"])
+    initial = _initial(spec)
+    tokenizer = load_tokenizer(
+        Path(spec.paths["tokenizer"]).parent if initial else spec.paths["model"]
+    )
     examples = _examples(spec, tokenizer)
     together = int(spec.settings["inference"]["batch_size"])
     if together > 1:  # unfinished examples of several batches may be regrouped
@@ -116,8 +139,9 @@ def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
         most = settings["max_target_tokens"]
         target_tokens = int(max(most, settings["generation"]["max_new_tokens"]))
         how = {key: settings[key] for key in ("protocol", "generation")}
-    path = {"attention": settings["attention"]}
-    model = family.build(path, tokenizer, Path(spec.paths["model"]), seq_len, target_tokens)
+    entry, folder = _sources(spec)
+    model = family.build(entry, tokenizer, folder, seq_len, target_tokens)
+    check_adapted(model, entry)
     precision = settings["budget"]["precision"]
     model = family.place(model, device, precision)
     environment.say_attention(family)
@@ -130,6 +154,18 @@ def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
         pad_to=seq_len if padded else None,
         target_pad_to=settings.get("max_target_tokens") if padded else None,
     )
+
+
+def _sources(spec: Spec) -> tuple[dict[str, Any], Path]:
+    """Return a model's entry and the folder of its weights, for `Family.build`."""
+    entry = {"attention": spec.settings["attention"]}
+    if _initial(spec):
+        beside = {"config": spec.settings["config"]}
+    elif spec.settings.get("lora"):
+        beside = {"adapters": spec.paths["model"]}
+    else:
+        return entry, Path(spec.paths["model"])
+    return {**entry, **beside}, Path(spec.paths["checkpoint"]).parent
 
 
 def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from longwatt.files import sha256, whole_path
+from longwatt.jobs.errors import WorkerError
+from longwatt.models.adapters import BASE
 from longwatt.progress import say
 from longwatt.provenance.artefacts import (
+    check_beside,
     damaged,
     differing_files,
     look_at,
@@ -18,7 +21,7 @@ from longwatt.provenance.artefacts import (
 
 CHANGES_NO_RESULT = "It only refuses or replaces what is damaged."
 
-__all__ = ["ensure_sound", "model_files", "result_damage"]
+__all__ = ["ensure_checkpoint", "ensure_sound", "model_files", "result_damage"]
 
 
 def result_damage(result: Path) -> str:
@@ -29,6 +32,42 @@ def result_damage(result: Path) -> str:
         return f"{result}/training.json is damaged ({problem})"
     wrong = differing_files(result, facts.get("sha256", {}))
     return "; ".join(f"{result}/{name} is damaged ({problem})" for name, problem in wrong.items())
+
+
+def ensure_checkpoint(paths: Mapping[str, str]) -> None:
+    """Refuse pretrained weights other than those that were brought here, if there are any.
+
+    Args:
+        paths: has the model.json of the `checkpoint`.
+
+    Raises:
+        longwatt.provenance.artefacts.Damaged: names the file.
+    """
+    if "checkpoint" not in paths or not paths["checkpoint"]:
+        return
+    report = Path(paths["checkpoint"])
+    names = read_artefact(report, shared=True).get("sha256", {})
+    check_beside(report, *(report.with_name(name) for name in names), shared=True)
+
+
+def ensure_base(paths: Mapping[str, str]) -> None:
+    """Refuse a base whose files are no more those that adapters were trained beside.
+
+    Args:
+        paths: the `model`, a folder of adapters, and the model.json of their `checkpoint`.
+
+    Raises:
+        WorkerError: names the first file that differs, and what to do.
+    """
+    adapters, folder = Path(paths["model"]), Path(paths["checkpoint"]).parent
+    known = read_artefact(adapters / BASE)
+    if wrong := differing_files(folder, known["sha256"]):
+        name, problem = next(iter(wrong.items()))
+        raise WorkerError(
+            f"the base of the adapters in {adapters} changed under them: {folder / name} is not "
+            f"the file that they were trained beside ({problem}); put that back, or train the "
+            "cell again"
+        )
 
 
 def ensure_sound(paths: Mapping[str, str]) -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
 import runpy
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +27,9 @@ CHANGES_NO_RESULT = "It starts and ends a worker; the work is done elsewhere."
 
 # The library's Trainer imports it, and pandas with it, to recognise a dataset of its kind.
 PUT_OFF = ("datasets",)
+# It imports this one too wherever it is installed, and takes its things at once. Only jobs of
+# models with adapters need it.
+ADAPTERS = "peft"
 
 
 def imported() -> None:
@@ -128,11 +133,25 @@ def put_off(library: str) -> None:
     PutOff(module_from_spec(spec), spec.loader)
 
 
+def needs_adapters(settings: Mapping[str, Any]) -> bool:
+    """Check whether a job's settings are of a model with adapters."""
+    return bool(settings.get("lora") or (settings.get("model") or {}).get("lora"))
+
+
+def hide_adapters(specification: Path) -> None:
+    """Let a library seem absent from a job whose specification has no use for it."""
+    settings = json.loads(specification.read_text(encoding="utf-8"))["settings"]
+    if not needs_adapters(settings) and ADAPTERS not in sys.modules:
+        # As Python has it: whoever looks for it finds nothing.
+        sys.modules[ADAPTERS] = None  # type: ignore[assignment]
+
+
 def start_worker() -> None:
     """Run the module that the command line names, on the arguments behind it."""
     gc.disable()
     for library in PUT_OFF:
         put_off(library)
+    hide_adapters(Path(sys.argv[-1]))
     sys.argv[:] = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -1,7 +1,7 @@
-"""Let a model compute attention as its entry says, by one of the paths that transformers offers.
+"""Let a model compute attention by the path of transformers that its entry names.
 
-What a study asks for is in use, or an error says why it cannot be. transformers itself would go on
-with another path in some cases, and with code from the network in others.
+The path that a study asks for is in use, or an error says why it cannot be. transformers itself
+would go on with another path in some cases, and with code from the network in others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAMES = {SDPA: "sdpa", EAGER: "eager", FLASH: "flash_attention_2", FLEX: "flex_attention"}
 SUPPORT = {SDPA: "_supports_sdpa", FLASH: "_supports_flash_attn", FLEX: "_supports_flex_attn"}
 LATER = (FLASH, FLEX)  # in use from `choose_on`, since a model is built on the CPU
-HALF = ("bf16", "fp16")
+HALF_PRECISIONS = ("bf16", "fp16")
 
 
 def choose(model: Any, path: str) -> None:
@@ -83,7 +83,7 @@ def _missing(path: str, device: torch.device, precision: str) -> str | None:
         return cannot if device.type == "cpu" else None
     if device.type != "cuda":
         return f"flash attention needs a GPU, and this is a {device.type.upper()}"
-    if precision not in HALF:
+    if precision not in HALF_PRECISIONS:
         return (
             f"flash attention computes in bf16 or fp16, and the budget's precision is {precision}"
         )

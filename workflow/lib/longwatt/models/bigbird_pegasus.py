@@ -74,8 +74,7 @@ class BigBirdPegasus(EncoderDecoder):
             "and none are drawn in evaluation",
         ]
 
-    def _adapt(self, built: Any, tokenizer: Any, seq_len: int) -> None:
-        super()._adapt(built, tokenizer, seq_len)
+    def _adapt(self, built: Any, seq_len: int) -> None:
         kind = self._attention_type(built.config.to_dict(), seq_len)
         built.config.attention_type = kind
         built.get_encoder().set_attention_type(kind)

@@ -1,4 +1,4 @@
-"""Decoder-only models of Hugging Face, which go on from a prompt: Llama, Qwen, Gemma, GPT-2, ..."""
+"""Decoder-only models of Hugging Face: Llama, Qwen, Gemma, Mistral, GPT-2, Phi, ..."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ class Causal(TextGeneration):
 
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
-    def _adapt(self, built: Any, tokenizer: Any, seq_len: int) -> None:
+    def _prepare(self, built: Any, tokenizer: Any) -> None:
         from transformers import GenerationConfig
 
-        from longwatt.models.decoder_only import label_loss
+        from longwatt.models.decoder_only import label_loss, texts
 
         theirs = built.generation_config.eos_token_id
         more = theirs if isinstance(theirs, list) else [theirs]
@@ -155,6 +155,7 @@ class Causal(TextGeneration):
         # Only tokens that start, end and pad: the study decides how to generate.
         built.generation_config = GenerationConfig(**own, **start)
         label_loss.attach(built)
+        texts.check_padding(built, self.pad_token_id)
 
     def place(self, model: nn.Module, device: torch.device, precision: str) -> nn.Module:
         """See `Family.place`. On CPUs linear layers become faster, in float32."""
@@ -182,7 +183,7 @@ class Causal(TextGeneration):
         """See `Family.pack`."""
         from longwatt.models.decoder_only import packed_rows
 
-        return packed_rows.joined(list(map(_whole, chosen)), list(map(_labels, chosen)))
+        return packed_rows.one_row(list(map(_whole, chosen)), list(map(_labels, chosen)))
 
     def check_packing(self, model: nn.Module, precision: str) -> None:
         """See `Family.check_packing`."""
@@ -211,9 +212,9 @@ class Causal(TextGeneration):
         own = core(model)
         self.ends = tuple(dict.fromkeys((*self.ends, *how.get("stops", ()))))
         if how["protocol"] == "teacher_forced":
-            return label_loss.label_argmax(own, self._seen(batch))
+            return label_loss.best_tokens(own, self._seen(batch))
         given = texts.prompts(batch, self.pad_token_id)
-        return texts.generate(own, given, generate_options(how["generation"]), self.ends)
+        return texts.go_on(own, given, generate_options(how["generation"]), self.ends)
 
     def answers(self, predicted: list[list[int]], tokenizer: Any) -> list[Answer]:
         """See `Family.answers`."""

@@ -99,11 +99,22 @@ def load_weights(load: Callable[..., Any], folder: Path, **kwargs: Any) -> tuple
 
     Returns:
         The model, and the sorted names of weights that the folder lacks.
+
+    Raises:
+        ModelError: weights have other sizes than the configuration's.
     """
     import torch
 
     fixed = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
-    model, said = load(str(folder), dtype=torch.float32, **fixed, **kwargs)
+    try:
+        model, said = load(str(folder), dtype=torch.float32, **fixed, **kwargs)
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ModelError(
+            f"{folder} holds weights of other sizes than the model's config says; leave out keys "
+            "of the study's config that change them, such as the number of absolute positions"
+        ) from None
     return model, sorted(said["missing_keys"])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from longwatt.files import read_object, sha256, whole_path
 from longwatt.hub import checkpoints, client
 from longwatt.models import gguf
+from longwatt.models.configurations import check_whole_model
 from longwatt.models.errors import ModelError
 from longwatt.provenance.source_files import SourceChanged, folder_files, recorded_facts
 from longwatt.provenance.stamps import write_json
@@ -41,6 +42,8 @@ def download_model(
     source = fetched or checkpoints.local_folder(settings)
     if fetched:
         problem = checkpoints.quantised(fetched)
+    if source is not None:
+        check_whole_model(source)
     if problem or source is None:
         raise ModelError(problem)
     # Files of an earlier source (shards beside a single file) must not be taken for this one's.

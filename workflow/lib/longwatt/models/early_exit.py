@@ -30,6 +30,7 @@ from longwatt.models.family import (
     Exits,
     Labels,
     attention_path,
+    is_to_adapt,
 )
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
@@ -57,6 +58,7 @@ class EarlyExit(Classifier):
 
     task: ClassVar[str] = CLASSIFICATION
     attention_paths: ClassVar[tuple[str, ...]] = (STOCK, SDPA, EAGER, FLASH, FLEX)
+    trained_whole: ClassVar[tuple[str, ...]] = ("dense", "exits")
     pad_token_id: int = 0
     segments: bool = False
 
@@ -168,7 +170,12 @@ class EarlyExit(Classifier):
             labels=list(labels),
             temperatures=exits.get("temperatures"),
         )
-        return new_model(config, checkpoint)
+        built = new_model(config, checkpoint)
+        if is_to_adapt(model):
+            from longwatt.models import adapters
+
+            adapters.adapt(built, model, self.trained_whole)
+        return built
 
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, 1).

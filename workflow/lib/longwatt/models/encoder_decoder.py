@@ -69,7 +69,7 @@ class EncoderDecoder(TextGeneration):
                     "checkpoint's own tokenizer (kind: checkpoint)"
                 )
 
-    def _adapt(self, built: Any, tokenizer: Any, seq_len: int) -> None:
+    def _prepare(self, built: Any, tokenizer: Any) -> None:
         built.generation_config = _generation_config(built.config, built.generation_config)
         _check_start(built)
 

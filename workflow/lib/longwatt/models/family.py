@@ -58,6 +58,7 @@ class Family(Protocol):
         task: TEXT or CLASSIFICATION.
         prompted: whether inputs are prompts: a template with the document and its query in it.
         packs: whether several examples can share a row, none of which sees another (`pack`).
+        trained_whole: parts of a model that get no adapters, since they begin untrained.
         attention_paths: the paths of attention to choose from, the default first.
         attention: the path in use, known once a model is built.
         attention_reason: a sentence on why the path in use is not the chosen one, else None.
@@ -66,6 +67,7 @@ class Family(Protocol):
     task: ClassVar[str]
     prompted: ClassVar[bool] = False
     packs: ClassVar[bool] = False
+    trained_whole: ClassVar[tuple[str, ...]] = ()
     attention_paths: ClassVar[tuple[str, ...]] = (STOCK,)
     attention: str = STOCK
     attention_reason: str | None = None
@@ -114,8 +116,10 @@ class Family(Protocol):
 
         Args:
             model: a study's entry; of a trained model, which holds the rest itself, the path of
-                `attention` alone, or nothing for the family's default.
-            checkpoint: folder of a pretrained or a trained model; None for random weights.
+                `attention` alone, or nothing for the family's default. With `adapters`, the folder
+                of trained ones, their configuration is the model's.
+            checkpoint: folder of a pretrained or a trained model, or of the base of adapters; None
+                for random weights.
             seq_len: tokens of an input.
             target_tokens: most tokens of a target or a prediction.
             labels: names in order, for a new model that is to tell them apart.
@@ -161,6 +165,11 @@ class Family(Protocol):
 
     def answers(self, predicted: Any, tokenizer: Any) -> list[Answer]:
         """Read the result of `predict` as one answer for each row of its batch."""
+
+
+def is_to_adapt(model: Config) -> bool:
+    """Check whether a model's entry asks for new adapters or names trained ones."""
+    return bool(model.get("lora") or model.get("adapters"))
 
 
 class Classifier(Family, Protocol):

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from longwatt.files import read_object
 from longwatt.models import attention_choice, configurations
 from longwatt.models.errors import ModelError
-from longwatt.models.family import STOCK, Answer, Batch, Config, Exits, Family, attention_path
+from longwatt.models.family import (
+    STOCK,
+    Answer,
+    Batch,
+    Config,
+    Exits,
+    Family,
+    attention_path,
+    is_to_adapt,
+)
 from longwatt.tasks import TEXT
 from longwatt.tokens.special_tokens import decode
 
@@ -70,15 +79,20 @@ class TextGeneration(Family):
         """See `Family.build`."""
         self.pad_token_id = self._padding(tokenizer)
         given = dict(model.get("config") or {})
-        read = self._read_config
-        config = read(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
+        read, described = self._read_config, model.get("adapters") or checkpoint
+        config = read(Path(described), given) if described else self._new_config(given, tokenizer)
         configurations.check_vocabulary(config.vocab_size, tokenizer)
         self.check(config.to_dict(), given, seq_len, target_tokens)
         if checkpoint:
             self._check_tokenizer(config, tokenizer)
         path = attention_path(self, model)
         built = self._load(checkpoint, config) if checkpoint else self._new(config)
-        self._adapt(built, tokenizer, seq_len)
+        self._prepare(built, tokenizer)
+        self._adapt(built, seq_len)
+        if is_to_adapt(model):
+            from longwatt.models import adapters
+
+            adapters.adapt(built, model)
         self._path = self._choose(built, path)
         return built  # type: ignore[no-any-return]
 
@@ -88,8 +102,11 @@ class TextGeneration(Family):
     def _check_tokenizer(self, config: Any, tokenizer: Any) -> None:
         """Refuse a tokenizer that a checkpoint was not trained with, by a ModelError."""
 
-    def _adapt(self, built: Any, tokenizer: Any, seq_len: int) -> None:
-        """Change a built model as its family needs it."""
+    def _prepare(self, built: Any, tokenizer: Any) -> None:
+        """Give a model its special tokens, or refuse one that cannot be used."""
+
+    def _adapt(self, built: Any, seq_len: int) -> None:
+        """Change a built model as its family needs it at this length."""
 
     def _choose(self, built: Any, path: str) -> str:
         """Let a built model compute attention by a path, and return the one in use."""

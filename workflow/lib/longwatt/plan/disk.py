@@ -12,8 +12,8 @@ from pathlib import Path
 from longwatt.disk_space import GIB
 from longwatt.jobs.work_folder import KEPT_CHECKPOINTS
 from longwatt.models.parameter_counts import counted
-from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.causal_shapes import CAUSAL_FAMILY, LLAMA
+from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.model_shapes import BERT_LARGE, EXITS_FAMILY
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.study.model_settings import keeps_adapters, lora_of

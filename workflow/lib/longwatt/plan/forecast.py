@@ -20,7 +20,8 @@ from longwatt.plan import urgency as plan_urgency
 from longwatt.plan.makespan import Job
 from longwatt.plan.runtimes import RuntimeModel, has_other_threads
 from longwatt.plan.work import Work, mean_steps, most_steps
-from longwatt.study.cells import FINETUNE, RECORD, Cell, device_count
+from longwatt.study.cells import FINETUNE, PREDICT, RECORD, Cell, device_count
+from longwatt.study.model_settings import initial_weights
 from longwatt.study.stages import Stages
 from longwatt.study.summary_columns import INFERENCE
 
@@ -56,6 +57,7 @@ class CellPart:
         work, work_at_most: of a training of mean and of full length; None for a prediction.
         patience: validations without improvement that stop a training; likewise.
         every_steps: steps from one validation of a training to the next; likewise.
+        initial: whether it predicts with the model before training, and so waits for nothing.
     """
 
     cell: Cell
@@ -73,6 +75,7 @@ class CellPart:
     work_at_most: Work | None = None
     patience: int | None = None
     every_steps: int | None = None
+    initial: bool = False
 
     @property
     def cannot_stop_early(self) -> bool:
@@ -188,8 +191,14 @@ def _part(
         power=power,
         energy_kwh=known_kwh or _kwh(power, took.mean),
         energy_kwh_at_most=known_kwh or _kwh(power, took.most),
+        initial=_is_initial(stages, name, part),
     )
     return _with_training(found, stages, model) if trains else found
+
+
+def _is_initial(stages: Stages, name: str, part: str) -> bool:
+    point = part.removeprefix(PREDICT)
+    return point != part and initial_weights(stages.inference(name, point))
 
 
 class _Times(NamedTuple):
@@ -264,7 +273,7 @@ def jobs(parts: Sequence[CellPart], at_most: bool = False) -> list[Job]:
 
 def _after(part: CellPart, known: Collection[tuple[str, str]]) -> str | None:
     """Name the part to wait for. Temperatures are fitted before they are used."""
-    if part.part == FINETUNE:
+    if part.part == FINETUNE or part.initial:
         return None
     recorded = part.part != RECORD and (part.cell.name, RECORD) in known
     return RECORD if recorded else FINETUNE

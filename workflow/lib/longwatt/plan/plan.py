@@ -22,6 +22,7 @@ from longwatt.plan.forecast import CellPart, Miss, Powers, foretell, jobs, misse
 from longwatt.plan.makespan import Span
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.study.cells import FINETUNE, RECORD
+from longwatt.study.model_settings import initial_weights
 from longwatt.study.stages import Stages
 
 HOUR_S = 3600.0
@@ -196,12 +197,14 @@ def finished_parts(
     found, with_exits = set(), set(stages.with_exits)
     counting = Counting(stamps, Path(stages.results))
     for name in stages.cells:
-        if not counting.counts(Path(stages.finetune(name).artefact)):
+        trained = counting.counts(Path(stages.finetune(name).artefact))
+        for point in stages.points(name):
+            before = initial_weights(stages.inference(name, point))
+            if (trained or before) and counting.counts(Path(stages.predict(name, point).artefact)):
+                found.add((name, f"predict/{point}"))
+        if not trained:
             continue
         found.add((name, FINETUNE))
-        for point in stages.points(name):
-            if counting.counts(Path(stages.predict(name, point).artefact)):
-                found.add((name, f"predict/{point}"))
         if name in with_exits and counting.counts(Path(stages.record_exits(name).artefact)):
             found.add((name, RECORD))
     return frozenset(found)

@@ -35,7 +35,7 @@ STACK = {
 def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Draw training energy, a panel per dataset, a bar per cell, a colour per phase."""
     # A training has no inference point, and cells need not have the same.
-    trained = summary.assign(inference="", inference_attention=None)
+    trained = plotted.with_training(summary).assign(inference="", inference_attention=None)
     table = plotted.with_series(trained).drop_duplicates("cell")
     known = bool(table["train_energy_kwh"].notna().any())
     names = list(dict.fromkeys(table["dataset"]))

@@ -136,7 +136,7 @@ def accuracy_against(
     """
     names, table = list(dict.fromkeys(summary["dataset"])), plotted.comparable(summary)
     if not varies_with_inference(cost.column):
-        table = plotted.one_point_per_training(table)
+        table = plotted.one_point_per_training(plotted.with_training(table))
     scaled, missing = _scaled(_in_unit(cost, summary), table), drawing.ONLY_EXITS
     shown = [Panel(name, scaled, titles.get(name, name), missing=missing) for name in names]
     return _figure(with_series(table), shown, titles, published or {})
@@ -154,6 +154,8 @@ def own_figure(
         published: a study's `published`, or an empty mapping.
     """
     there = plotted.comparable(summary)
+    if not any(varies_with_inference(named_cost(name).column) for name in figure["costs"]):
+        there = plotted.with_training(there)
     rows = [shows(figure, row) for row in plotted.records(there)]
     table, names = with_series(there[rows]), figure["datasets"]
     costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]

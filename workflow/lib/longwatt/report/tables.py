@@ -14,7 +14,15 @@ from longwatt.energy import flags
 from longwatt.files import read_object, sha256
 from longwatt.jobs.endings import DIVERGED, ending_words, marked
 from longwatt.layout.table_files import write
-from longwatt.layout.wording import NA, beside_energy, interval, number, percent, random_weights
+from longwatt.layout.wording import (
+    NA,
+    beside_energy,
+    interval,
+    is_known,
+    number,
+    percent,
+    random_weights,
+)
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.provenance.stamps import write_json
 from longwatt.report.batch_sizes_table import batch_sizes_table
@@ -210,7 +218,7 @@ def _row(
         "inference (samples/s)": number(row["inference_samples_per_second"]),
         "threads": threads_in_words(row),
         "peak memory (GiB)": number(row["peak_memory_gib"], ".2f"),
-        "steps": str(row["steps"]),
+        "steps": number(row["steps"], ".0f"),
         "ended by": ending_words(row),
     }
 
@@ -296,7 +304,7 @@ def _energy_row(row: Row, titles: Titles, unit: EnergyUnit) -> dict[str, str]:
     currency: str = "" if pd.isna(row["currency"]) else f" ({row['currency']})"
     return {
         **_cell(row, titles),
-        "source": str(row["train_energy_source"]),
+        "source": str(row["train_energy_source"]) if is_known(row["train_energy_source"]) else NA,
         f"training ({unit.name})": _energy(row, "train", unit, flagged=False),
         **{title: _in(unit, row[column]) for title, column in parts.items()},
         f"mean power x time, as the paper ({unit.name})": _in(unit, row["train_energy_kwh_paper"]),

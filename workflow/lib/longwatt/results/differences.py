@@ -45,15 +45,16 @@ def recorded_machine(training: RecordedRow, inference: RecordedRow) -> dict[str,
     """Read what a row was made with and measured on, None where unrecorded.
 
     Args:
-        training: training.json.
+        training: training.json, empty for the model before training.
         inference: inference.json.
     """
-    identity = training.get("identity") or {}
+    # Without a training the inference says it all.
+    identity = (training or inference).get("identity") or {}
     return {
         **machine_of(training),
         **{f"{INFERENCE}{name}": value for name, value in machine_of(inference).items()},
-        "attention": training.get("attention"),
-        "attention_asked": _asked(training),
+        "attention": (training or inference).get("attention"),
+        "attention_asked": _asked(training or inference),
         "inference_attention": inference.get("attention"),
         "data_digest": _short(identity.get("data")),
         "weights_digest": _short(identity.get("weights")),
@@ -69,9 +70,9 @@ def _short(digest: str | None) -> str | None:
 
 
 def _asked(training: RecordedRow) -> str | None:
-    """Return the path of attention that a training's settings choose."""
+    """Return the path of attention that the settings of a training or an inference choose."""
     settings = (training.get("provenance") or {}).get("settings") or {}
-    found: str | None = (settings.get("model") or {}).get("attention")
+    found: str | None = (settings.get("model") or settings).get("attention")
     return found
 
 

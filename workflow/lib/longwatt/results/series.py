@@ -12,6 +12,7 @@ from longwatt.jobs.endings import diverged
 from longwatt.layout.wording import is_known, random_weights
 from longwatt.metrics.seed_intervals import of_a_score, over_seeds_of_scores
 from longwatt.study import published as theirs
+from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.study.published import PublishedPlace
 
 # What makes two rows points of one line; a model's attention regimes are two models, and its paths
@@ -49,6 +50,11 @@ def comparable(summary: pd.DataFrame) -> pd.DataFrame:
     if EXIT_RULE not in summary:
         return summary
     return summary[summary[EXIT_RULE].isna() | (summary[EXIT_RULE] == LAST_EXIT)]
+
+
+def with_training(summary: pd.DataFrame) -> pd.DataFrame:
+    """Drop the rows of models before training, which no training is behind."""
+    return summary[summary["weights"] != INITIAL_WEIGHTS] if "weights" in summary else summary
 
 
 def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:

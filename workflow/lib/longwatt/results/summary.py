@@ -24,6 +24,7 @@ from longwatt.provenance.stamps import digest, write_json
 from longwatt.results import search
 from longwatt.results.differences import recorded_machine
 from longwatt.study import summary_columns
+from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.study.settings_in_force import rule_columns
 
 BY_PHASE = {
@@ -38,9 +39,12 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
     """Return the paths of the JSON artefacts that one row is read from."""
     cell = results / row["cell"]
     point = cell / "predict" / row["inference"]
-    return {
+    of_training = {
         "training": cell / "finetune" / "training.json",
         "training_energy": cell / "finetune" / "energy.json",
+    }
+    return {
+        **({} if row.get("weights") == INITIAL_WEIGHTS else of_training),
         "inference": point / "inference.json",
         "inference_energy": point / "energy.json",
         "scores": point / "scores.json",
@@ -66,12 +70,16 @@ def summarize(
         beside = compared.get(row["cell"], {}).get(row["inference"], {})
         own = {name: beside[name] for name in summary_columns.COMPARED_COLUMNS if name in beside}
         table.append(_row(row, found, prices) | own)
-    return pd.DataFrame(_with_selected(table), columns=list(summary_columns.COLUMNS))
+    # Of objects: whole numbers stay whole beside rows that lack them.
+    rows_ = _with_selected(table)
+    return pd.DataFrame(rows_, columns=list(summary_columns.COLUMNS), dtype=object)
 
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mark rows of searched models as chosen or not, and others by None."""
-    searched = [row for row in rows if row.get("variant_of")]
+    searched = [
+        row for row in rows if row.get("variant_of") and row.get("weights") != INITIAL_WEIGHTS
+    ]
     counting = search.chosen((row, row["best_validation_score"]) for row in searched)
     return [
         {**row, "selected": row["cell"] in counting if row.get("variant_of") else None}
@@ -223,7 +231,8 @@ def _check_claims(judged: Path, summary: str, wanted: Mapping[str, Any] | None) 
 def _row(
     known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prices: Mapping[str, Any]
 ) -> dict[str, Any]:
-    training, energy = found["training"], found["training_energy"]
+    # The model before training has no training behind it, whatever became of its cell.
+    training, energy = found.get("training", {}), found.get("training_energy", {})
     inference, scores, samples = found["inference"], found["scores"], training.get("samples")
     steps_kwh = _phase(energy, "train")
     return {
@@ -236,7 +245,7 @@ def _row(
         **recorded_machine(training, inference),
         "best_validation_score": training.get("best_score"),
         "train_steps_s": training.get("train_s"),
-        "attempts": len(training["attempts"]),
+        "attempts": len(training["attempts"]) if training else None,
         **_energy("train", energy, training.get("train_runtime_s")),
         **{f"{name}_kwh": _phase(energy, phase) for name, phase in BY_PHASE.items()},
         **{f"{name}_flags": _phase_flags(energy, p, training) for name, p in BY_PHASE.items()},

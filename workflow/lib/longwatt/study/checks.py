@@ -18,6 +18,7 @@ from longwatt.models.family import attention_path
 from longwatt.study import published, report_items, report_settings, settings
 from longwatt.study.cells import LARGEST, MOST_TOKENS, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
+from longwatt.study.model_settings import initial_weights, keeps_adapters
 from longwatt.study.stages import Stages
 from longwatt.study.texts.generation_checks import check_lengths
 from longwatt.study.texts.prompt_checks import check_prompt, check_room, check_template
@@ -74,6 +75,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
         _check_task(study, name, where)
         check_prompt(study, name, where)
+        _check_lora(entry, where)
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
         else:  # a model from random weights may have the shape of a repository's
@@ -108,7 +110,7 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
 
 
 def _check_batch(entry: Mapping[str, Any], where: str) -> None:
-    """Refuse a budget without a size of its batches, or with two that exclude each other."""
+    """Refuse a budget without a size of its batches, or with two of them."""
     sizes = [key for key in ("per_device_batch_size", MOST_TOKENS) if key in entry]
     if len(sizes) != 1:
         raise StudyError(
@@ -150,6 +152,23 @@ def _check_attention(entry: Mapping[str, Any], where: str) -> None:
         attention_path(models.load_family(entry["family"]), entry)
     except ModelError as error:
         raise StudyError(f"{where}.attention: {error}") from None
+
+
+def _check_lora(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse adapters on random weights, and beside parts of a model that are trained whole."""
+    if "lora" not in entry:
+        return
+    if entry["initialisation"] == "random":
+        raise StudyError(
+            f"{where}.lora keeps the weights it begins with, and random ones are worth nothing; "
+            "set `initialisation: checkpoint`, or take `lora` out"
+        )
+    whole = models.load_family(entry["family"]).trained_whole
+    if whole and keeps_adapters(entry):
+        raise StudyError(
+            f"{where}.lora.merge must be true: the family {entry['family']} trains "
+            f"{' and '.join(whole)} whole, so adapters alone would not be its model"
+        )
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
@@ -209,6 +228,7 @@ def check_cells(stages: Stages) -> None:
         checked.check_exits()
         checked.check_packing()
         checked.check_batch()
+        checked.check_initial()
         checked.check_lengths(configs[checked.cell.model])
 
 
@@ -293,6 +313,30 @@ class _Checked:
                 f"{self.source}: budgets.{self.cell.budget}.{MOST_TOKENS} is {most}, but one "
                 f"example of the cell {self.name} may have {self.cell.seq_len} tokens (seq_len); "
                 "raise it to that at least, or give a table by model and length"
+            )
+
+    def check_initial(self) -> None:
+        """Refuse to predict before training where nothing could be predicted."""
+        before = [key for key, p in self.points.items() if initial_weights(p["inference"])]
+        if not before:
+            return
+        where = f"{self.source}: inference.{before[0]}.weights is initial"
+        here = "name the points of its cells in their block of the grid (`inference`)"
+        model = self.cell.model
+        if self.study["models"][model]["initialisation"] == "random":
+            raise StudyError(
+                f"{where}, but models.{model} begins from random weights, which can do nothing "
+                f"before training; {here}"
+            )
+        if "task" in self.chosen:
+            raise StudyError(
+                f"{where}, but the classifiers of models.{model} know nothing before training; "
+                f"{here}"
+            )
+        if len(before) == len(self.points):
+            raise StudyError(
+                f"{where}, and {self.name} has no other point: its training would serve nothing; "
+                "add a point with trained weights"
             )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:

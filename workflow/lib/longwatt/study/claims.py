@@ -42,6 +42,7 @@ class ClaimPoint(NamedTuple):
     # that differs from it in nothing else (no axis, and unknown to users).
     attention: str = ""
     alike: str = ""
+    initial: bool = False  # whether the model before training predicts, which no training is behind
 
 
 POINT_AXES = ClaimPoint._fields[:6]  # of the grid; the model decides the others
@@ -106,7 +107,7 @@ class ClaimTest:
         A training is the same for all its inference points. A column of the training therefore
         counts every cell once, at the first of its inference points.
         """
-        known = sorted(set(points))
+        known = sorted(self._usable(set(points)))
         chosen = [point for point in known if matches(point, self.selector)]
         if self.kind in GROUPED_TESTS:
             return self._grouped(chosen)
@@ -136,7 +137,7 @@ class ClaimTest:
         """
         if self.kind in ("value", "correlation") or "value" in self.given.get("to", {}):
             return []
-        known, pairs = list(points), self.kind != "variation"
+        known, pairs = self._usable(points), self.kind != "variation"
         counted = {
             self._counted(point) for group in compared for point in (group[:1] if pairs else group)
         }
@@ -147,6 +148,10 @@ class ClaimTest:
         chosen = sorted(chosen) if self._vary[0] else first_points(chosen)
         left = (point for point in chosen if self._counted(point) not in counted)
         return [point for point in left if self._lacks_partner(point, lengths[point.dataset])]
+
+    def _usable(self, points: Iterable[ClaimPoint]) -> list[ClaimPoint]:
+        """List the points that can have all columns: no training is behind initial weights."""
+        return [point for point in points if all(self._vary) or not point.initial]
 
     def _grouped(self, chosen: Iterable[ClaimPoint]) -> list[Comparison]:
         """Group the points that a correlation or a variation makes one number from."""
@@ -281,7 +286,8 @@ def point_of(cell: Any) -> ClaimPoint:
 
     Only the latter knows the facts about the model.
     """
-    facts = {name: cell[name] for name in ("attention", "alike") if "alike" in cell}
+    named = ("attention", "alike", "initial")
+    facts = {name: cell[name] for name in named if "alike" in cell and name in cell}
     return ClaimPoint(*(cell[axis] for axis in POINT_AXES), **facts)
 
 
@@ -379,6 +385,7 @@ def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Points, where
             known = {getattr(point, axis) for point in points}
             known |= set(study[PLURALS[axis]] if axis in PLURALS else ())
             check_name(axis, str(value), map(str, known), f"{where}.{key}.{axis}")
+    _check_trained(test, points, where)
     found = test.comparisons(points)
     _check_found(test, points, found, where)
     metrics = {name: dataset["metric"] for name, dataset in study["datasets"].items()}
@@ -420,6 +427,20 @@ def _check_metrics(
                 "choose datasets of one metric, take them apart (`within` of a correlation), or "
                 "name a column of one metric, such as f1"
             )
+
+
+def _check_trained(test: ClaimTest, points: Points, where: str) -> None:
+    """Refuse to ask for the training of points that predict before it."""
+    names = {point.inference for point in points if point.initial}
+    for column in test.columns:
+        for selector in (test.selector, test.target):
+            asked = as_list(selector.get("inference", []))
+            before = [name for name in asked if name in names]
+            if before and not varies_with_inference(column):
+                raise StudyError(
+                    f"{where}: {column} is of a training, but inference.{before[0]} predicts "
+                    "before it (weights: initial); name another point or column"
+                )
 
 
 def _check_found(test: ClaimTest, points: Points, found: Sequence[Comparison], where: str) -> None:

@@ -17,8 +17,8 @@ LORA_DEFAULTS: dict[str, Any] = {
     "target_modules": None,
     "merge": False,
 }
-# Weights of the model before training, which an inference point may predict with.
-INITIAL = "initial"
+# Weights that an inference point may predict with: those before training, and those after it.
+INITIAL_WEIGHTS, TRAINED_WEIGHTS = "initial", "trained"
 
 
 def prompt_part(dataset: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,4 +46,4 @@ def keeps_adapters(model: Mapping[str, Any]) -> bool:
 
 def initial_weights(point: Mapping[str, Any]) -> bool:
     """Return whether an inference point predicts with the model before training."""
-    return bool(point.get("weights") == INITIAL)
+    return bool(point.get("weights") == INITIAL_WEIGHTS)

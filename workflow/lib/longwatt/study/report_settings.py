@@ -11,6 +11,7 @@ from longwatt.layout.escaping import in_one_line
 from longwatt.study import settings
 from longwatt.study.cells import Cell, classifies
 from longwatt.study.claims import left_out
+from longwatt.study.model_settings import INITIAL_WEIGHTS, TRAINED_WEIGHTS, initial_weights
 from longwatt.study.settings import StudyDocument
 from longwatt.study.settings_in_force import rule_columns
 
@@ -67,7 +68,9 @@ def rows(study: StudyDocument, cells: Cells, inference: Inference) -> list[dict[
         for point in points:
             labels = classifies(study, cell.dataset)
             rule = rule_columns(inference(name, point)) if labels else {}
-            found.append({**known, "inference": point, **rule})
+            before = initial_weights(study["inference"][point])
+            weights = {"weights": INITIAL_WEIGHTS if before else TRAINED_WEIGHTS}
+            found.append({**known, "inference": point, **weights, **rule})
     return found
 
 
@@ -110,7 +113,9 @@ def claim_cells(
         known = {**vars(cell), "model": claimed(study, cell), "cell": name}
         known |= {"attention": settings.attention(study, cell.model)}
         known |= {"alike": settings.alike_but_for_attention(study, cell.model)}
-        found += [{**known, "inference": point, "left_out": reason} for point in points[name]]
+        for point in points[name]:
+            before = {"initial": True} if initial_weights(study["inference"][point]) else {}
+            found.append({**known, "inference": point, "left_out": reason, **before})
     return found
 
 

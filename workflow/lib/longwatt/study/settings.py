@@ -19,7 +19,7 @@ from longwatt.study import cells as grid
 from longwatt.study.cells import Cell
 from longwatt.study.execution import deciding_settings, execution
 from longwatt.study.model_settings import (
-    INITIAL,
+    INITIAL_WEIGHTS,
     initial_weights,
     keeps_adapters,
     lora_of,
@@ -231,8 +231,9 @@ def encoder(model: Mapping[str, Any]) -> str:
 
 
 # Settings of a training and parts of it that decide how large a batch fits.
-PROBED = ("tokens", "checkpoint", "model", "seq_len", "task")
-PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
+PROBED = ("tokens", "checkpoint", "model", "seq_len", "task", "protocol", "generation")
+PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad_norm", "packing")
+PROBED_OF_VALIDATION = ("split", "max_examples", "batch_size", "exit")
 
 
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
@@ -242,10 +243,14 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
     """
     budget, training = chosen["budget"], chosen["training"]
     wanted, devices = budget["effective_batch_size"], grid.device_count(budget)
+    validation = training["validation"]
     return _narrow(
         {
             **{key: chosen[key] for key in PROBED if key in chosen},
             **{key: training[key] for key in PROBED_OF_TRAINING if key in training},
+            "validation": {
+                key: validation[key] for key in PROBED_OF_VALIDATION if key in validation
+            },
             # Where the steps follow from the batch that the probe finds, it allows for several.
             "gradient_accumulation_steps": 2 if wanted else budget["gradient_accumulation_steps"],
             "devices": devices,
@@ -275,10 +280,12 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
     point = merge(INFERENCE_DEFAULTS, *layers)
     generation = point.pop("generation", {})
     if initial := initial_weights(point):
-        point["weights"] = INITIAL
+        point["weights"] = INITIAL_WEIGHTS
     else:
         point.pop("weights", None)
-    adapted = not initial and keeps_adapters(study["models"][cell.model])
+    entry = study["models"][cell.model]
+    adapted = {"lora": True} if not initial and keeps_adapters(entry) else {}
+    before = {"config": entry.get("config")} if initial else {}
     if grid.classifies(study, cell.dataset):
         alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
         own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
@@ -299,7 +306,8 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
             "padding": training["padding"],
             "budget": _devices(study, cell),
             **_prompt(study, cell),
-            **({"lora": True} if adapted else {}),
+            **adapted,
+            **before,
             **own,
         }
     )

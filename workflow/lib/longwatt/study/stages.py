@@ -14,6 +14,7 @@ from longwatt.study import cells as grid
 from longwatt.study import report_items, report_settings, settings
 from longwatt.study.cell_settings import CellSettings
 from longwatt.study.claims import claims_of
+from longwatt.study.model_settings import initial_weights
 
 _Names = TypeVarTuple("_Names")
 _Answer = TypeVar("_Answer")
@@ -243,8 +244,10 @@ class Stages:
         """Return how a cell predicts at an inference point."""
         return dict(self.predict(name, point).settings["inference"])
 
-    def predict_inputs(self, name: str) -> dict[str, str]:
-        """Return what an inference needs, with a calibrated model if it has several exits."""
+    def predict_inputs(self, name: str, point: str) -> dict[str, str]:
+        """Return what an inference needs: the trained or calibrated model, or that before."""
+        if initial_weights(self.inference(name, point)):
+            return self.inputs(name)
         folder = f"{self.results}/{name}"
         found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
         if not grid.several_exits(self.study, self.cell(name).model):

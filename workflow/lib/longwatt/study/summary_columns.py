@@ -44,7 +44,7 @@ RECORDED = (
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference",
     "initialisation", "attention", "attention_asked", "inference_attention", "attention_regime",
-    "variant_of", "best_validation_score", "selected",
+    "variant_of", "best_validation_score", "selected", "weights", "adaptation",
     *SCORE_COLUMNS, *EXIT_COLUMNS, *COMPARED_COLUMNS,
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
     "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_flags",
@@ -62,22 +62,23 @@ COLUMNS = (
     "peak_memory_kind", "effective_batch_size", "per_device_batch_size",
     "max_tokens_per_batch", "gradient_accumulation_steps", "samples", "input_tokens",
     "padding_share", "steps", "best_step", "validations", "ended_by", "diverged_step",
-    "stopped_early", "attempts", "parameters", *RECORDED,
+    "stopped_early", "attempts", "parameters", "trainable_parameters", *RECORDED,
 )  # fmt: skip
 TRAINING_COLUMNS = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib",
     "peak_memory_kind", "effective_batch_size", "per_device_batch_size",
     "max_tokens_per_batch", "gradient_accumulation_steps", "samples", "input_tokens",
     "padding_share", "steps", "best_step", "validations", "ended_by", "diverged_step",
-    "stopped_early", "parameters", "attention_regime", "exit_kind", "exit_layers", "encoder",
-    "encoder_layers",
+    "stopped_early", "parameters", "trainable_parameters", "adaptation", "attention_regime",
+    "exit_kind", "exit_layers", "encoder", "encoder_layers",
 )  # fmt: skip
 INFERENCE_COLUMNS = ("inference_samples_per_second", "inference_runtime_s", "mean_layers")
 # Columns without numbers, and the seed, whose size means nothing.
 NO_NUMBERS = (
     "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "initialisation",
     "attention", "attention_asked", "inference_attention", "attention_regime", "variant_of",
-    "selected", "score_name", "score_confidence", "train_energy_source", "train_energy_measured",
+    "selected", "weights", "adaptation", "score_name", "score_confidence", "train_energy_source",
+    "train_energy_measured",
     "train_energy_flags", "inference_energy_source",
     "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
     "train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags",
@@ -89,8 +90,8 @@ NO_NUMBERS = (
 NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
 EXACT = (
-    "seq_len", "parameters", "examples", "effective_batch_size", "max_tokens_per_batch",
-    "score_lead", "score_ceiling", "majority", "encoder_layers", "exit_value",
+    "seq_len", "parameters", "trainable_parameters", "examples", "effective_batch_size",
+    "max_tokens_per_batch", "score_lead", "score_ceiling", "majority", "encoder_layers", "exit_value",
     "inference_batch_size",
 )  # fmt: skip
 _SCORES = (

@@ -1,8 +1,8 @@
-"""Decide how a cell's training examples are put into batches, and refuse too few of them."""
+"""Put a cell's training examples into batches, and refuse too few of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from longwatt.inference.examples import CellExamples
 from longwatt.jobs import distributed
 from longwatt.jobs.errors import WorkerError
 from longwatt.jobs.worker import Spec
-from longwatt.models.family import Family
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.study.cells import LARGEST, MOST_TOKENS, StepBatch, step_batch
 from longwatt.training.sampling import LengthGroupedSampler, ShardedBatches
@@ -43,14 +42,14 @@ def lower_words(budget: Mapping[str, Any]) -> str:
     return f"the budget's per_device_batch_size {more}, or set it to largest"
 
 
-def step_batches(spec: Spec, examples: CellExamples, family: Family) -> StepBatches:
+def step_batches(spec: Spec, examples: CellExamples) -> StepBatches:
     """Return this process's micro-batches of a cell's training.
 
     Raises:
         WorkerError: the examples fill no step, which would train with another batch size.
     """
     if MOST_TOKENS in spec.settings["budget"]:
-        return _of_tokens(spec, examples, family)
+        return _of_tokens(spec, examples)
     return _of_examples(spec, examples)
 
 
@@ -67,10 +66,10 @@ def _of_examples(spec: Spec, examples: CellExamples) -> ShardedBatches:
     return ShardedBatches(order, step, rank, processes, examples.target_tokens if given else None)
 
 
-def _of_tokens(spec: Spec, examples: CellExamples, family: Family) -> TokenBatches:
+def _of_tokens(spec: Spec, examples: CellExamples) -> TokenBatches:
     settings, budget, training = spec.settings, spec.settings["budget"], spec.settings["training"]
     found = TokenBatches(
-        row_lengths(spec, examples, family),
+        row_lengths(spec, examples),
         examples.target_tokens,
         budget[MOST_TOKENS],
         budget["gradient_accumulation_steps"],
@@ -84,16 +83,13 @@ def _of_tokens(spec: Spec, examples: CellExamples, family: Family) -> TokenBatch
     return found
 
 
-def row_lengths(spec: Spec, examples: CellExamples, family: Family) -> list[int]:
-    """Return the tokens of every example's row in a batch, which a budget of tokens counts.
+def row_lengths(spec: Spec, examples: CellExamples) -> Sequence[int]:
+    """Return the tokens of every example in a batch, which a budget of tokens counts.
 
-    They are those of its input, and of its target too where a prompt and its answer share a row.
+    They are those of its input, and of its target too where both share a row.
     """
     if spec.settings["training"]["padding"] == "max_length":
         return [spec.settings["seq_len"]] * len(examples)
-    if family.prompted:
-        pairs = zip(examples.lengths, examples.target_tokens, strict=True)
-        return [prompt + answer for prompt, answer in pairs]
     return examples.lengths
 
 

@@ -28,8 +28,8 @@ from longwatt.inference.examples import (
     say_unasked,
     stops_of,
 )
-from longwatt.inference.predictor import Predictor
-from longwatt.inference.trained_models import model_files, result_damage
+from longwatt.inference.predictor import Predictor, prediction_options
+from longwatt.inference.trained_models import ensure_checkpoint, model_files, result_damage
 from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
 from longwatt.jobs.errors import WorkerError
 from longwatt.jobs.work_folder import (
@@ -39,10 +39,10 @@ from longwatt.jobs.work_folder import (
     checkpoint_times,
 )
 from longwatt.jobs.worker import Spec, run_worker
-from longwatt.models import load_family
+from longwatt.models import adapters, load_family
 from longwatt.models.family import Batch, Example, Family
 from longwatt.progress import say
-from longwatt.provenance.artefacts import check_beside, digests, read_artefact
+from longwatt.provenance.artefacts import digests, read_artefact
 from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH, compared_texts
@@ -79,7 +79,7 @@ def train(spec: Spec) -> None:
         return
     if main:
         repair_tokens(spec.paths)
-        _check_weights(spec.paths.get("checkpoint"))
+        ensure_checkpoint(spec.paths)
     validated = spec.settings["training"]["validation"]["batch_size"]  # may differ by attempt
     execution = {**spec.execution, "validation.batch_size": validated}
     begun = work.begin(execution=execution) if main else None
@@ -101,15 +101,6 @@ def train(spec: Spec) -> None:
         with sigterm.deferred():
             _run(trainer, checkpoint)
             _end(spec, work, trainer, attempt)
-
-
-def _check_weights(checkpoint: str | None) -> None:
-    """Refuse pretrained weights other than those that were brought here."""
-    if checkpoint is None:
-        return
-    report = Path(checkpoint)
-    names = read_artefact(report, shared=True).get("sha256", {})
-    check_beside(report, *(report.with_name(name) for name in names), shared=True)
 
 
 def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
@@ -214,7 +205,7 @@ def _trainer(
     if packing:
         family.check_packing(model, budget["precision"])
     examples = _examples(spec, tokenizer, "train", None)
-    micro_batches = step_batches(spec, examples, family)
+    micro_batches = step_batches(spec, examples)
     padded = training["padding"] == "max_length"
     pad_to = settings["seq_len"] if padded else None
     targets = training.get("max_target_tokens") if padded else None
@@ -253,6 +244,7 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     model = family.build(
         settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels
     )
+    adapters.check_adapted(model, settings["model"])
     if settings["training"]["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
@@ -275,20 +267,13 @@ def _validator(
     references = comparison.get("references", "best")
     split, most = validation["split"], validation["max_examples"]
     examples = _examples(spec, tokenizer, split, most, references)
-    how, precision = {**_how(settings), **stops_of(examples)}, settings["budget"]["precision"]
+    how = {**prediction_options(settings, validation), **stops_of(examples)}
+    precision = settings["budget"]["precision"]
     predictor = Predictor(
         family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
     judge = _judge(settings, examples, tokenizer)
     return Validator(examples, predictor, judge, validation["batch_size"])
-
-
-def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how validations predict, for `Family.predict`."""
-    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
-        validation = settings["training"]["validation"]
-        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
-    return {key: settings[key] for key in ("protocol", "generation")}
 
 
 def _judge(settings: Mapping[str, Any], examples: CellExamples, tokenizer: Any) -> Judge:
@@ -349,14 +334,31 @@ def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
     folder = work.path / "result.part"
     shutil.rmtree(folder, ignore_errors=True)
     model, history = folder / OUTPUTS["model"], folder / OUTPUTS["history"]
-    # Linked, not moved: if this is killed half-way, the work folder is still whole.
-    shutil.copytree(work.best(trainer.ledger.best_step), model, copy_function=link_or_copy)
+    facts = _facts(spec, work, trainer)  # before the model's adapters are merged
+    _write_model(spec, work.best(trainer.ledger.best_step), trainer, model)
     trainer.validator.predictor.tokenizer.save_pretrained(model)
     _write_history(history, trainer.state.log_history)
     files = [*model_files(model), history]
-    facts = {"sha256": digests(folder, files), **_facts(spec, work, trainer)}
-    write_json(folder / OUTPUTS["training"], facts)
+    write_json(folder / OUTPUTS["training"], {"sha256": digests(folder, files), **facts})
     return folder
+
+
+def _write_model(spec: Spec, best: Path, trainer: CellTrainer, folder: Path) -> None:
+    """Write the best weights: a whole model, or adapters beside a word on their base."""
+    own = trainer.accelerator.unwrap_model(trainer.model)
+    if not adapters.is_adapted(own):
+        # Linked, not moved: if this is killed half-way, the work folder is still whole.
+        shutil.copytree(best, folder, copy_function=link_or_copy)
+        return
+    adapters.take_trained(own, best)
+    merged = spec.settings["model"]["lora"]["merge"]
+    if not trainer.family.trained_whole:  # adapters are all that is trained
+        checkpoint = Path(spec.paths["checkpoint"])
+        base = adapters.base_facts(read_artefact(checkpoint, shared=True), checkpoint.parent)
+        adapters.write_adapters(own, folder / "adapter" if merged else folder, base)
+    if merged:
+        adapters.merge_adapters(own)
+        own.save_pretrained(folder)
 
 
 def _publish(result: Path, paths: Mapping[str, Any]) -> None:
@@ -401,7 +403,8 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "train_steps_samples_per_second": ledger.samples / ledger.train_s,
         **trainer.micro_batches.facts(ledger.samples, steps),
         "padding_share": ledger.padding_share,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        **adapters.parameter_counts(model),
+        "adaptation": adapters.adaptation(settings["model"].get("lora")),
         "initialisation": settings["model"]["initialisation"],
         "attention_regime": trainer.family.regime(config, settings["seq_len"]),
         "notes": trainer.family.notes(config, settings["seq_len"]),

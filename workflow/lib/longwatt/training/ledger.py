@@ -47,7 +47,7 @@ class Ledger:
 
     @property
     def padding_share(self) -> float | None:
-        """Part of the input tokens of all batches that was padding, 0 to 1; None before any."""
+        """Part of all batches' input tokens that was padding, 0 to 1, None before any."""
         held = self.padded_input_tokens
         return 1 - self.input_tokens / held if held else None
 

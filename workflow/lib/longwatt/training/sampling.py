@@ -135,7 +135,7 @@ Cut = Sequence[tuple[int, ...]]  # the examples of some micro-batches
 
 
 def weights_by_tokens(cut: Cut, target_tokens: Sequence[int]) -> list[float]:
-    """Weigh a step's micro-batches by their parts of its target tokens; 1 is an equal part."""
+    """Weigh a step's micro-batches by their target tokens, as multiples of an equal part."""
     tokens = [sum(target_tokens[position] for position in part) for part in cut]
     return [part * len(cut) / sum(tokens) for part in tokens]
 

@@ -28,6 +28,7 @@ from longwatt.jobs import distributed, endings, sigterm, torch_device
 from longwatt.jobs.errors import WorkerError
 from longwatt.jobs.work_folder import WorkFolder, checkpoint_step
 from longwatt.jobs.worker import die_with_parent
+from longwatt.models import adapters
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
 from longwatt.training.batching import StepBatches
@@ -272,7 +273,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         if self._skipped >= MOST_SKIPPED:
             return endings.GRADIENTS
         if weights:  # this waits for the device once
-            finite = [parameter.detach().isfinite().all() for parameter in self.model.parameters()]
+            trained = (p.detach() for p in self.model.parameters() if p.requires_grad)
+            finite = [weights.isfinite().all() for weights in trained]
             return None if bool(torch.stack(finite).all()) else endings.WEIGHTS
         return None
 
@@ -300,7 +302,10 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         shutil.rmtree(partial, ignore_errors=True)
         with self._written(f"the weights of step {step}"):
             model = self.accelerator.unwrap_model(self.model)
-            model.save_pretrained(partial, safe_serialization=True)
+            if adapters.is_adapted(model):
+                adapters.keep_trained(model, partial)
+            else:
+                model.save_pretrained(partial, safe_serialization=True)
             self.work.keep_best(partial, step)
         self.stopwatch.switch("validation", step)
 
@@ -336,6 +341,21 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.stopwatch.switch("train", step)  # marked only now: the checkpoint is durable
         if main:
             self.work.note_times(step, self.ledger.times)
+
+    def _save(self, output_dir: str, state_dict: Any = None) -> None:
+        """Write the weights of a checkpoint, of a model with adapters those that are trained."""
+        model = self.accelerator.unwrap_model(self.model)
+        if adapters.is_adapted(model):
+            adapters.keep_trained(model, Path(output_dir))
+        else:
+            super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        own = self.accelerator.unwrap_model(self.model)
+        if adapters.is_adapted(own):
+            adapters.take_trained(own, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.work.path / "partial")

@@ -48,7 +48,7 @@ class FastLinear(nn.Linear):
 
 
 def speed_up(model: nn.Module) -> None:
-    """Make all plain linear layers of a model FastLinear, with the weights and names they have."""
+    """Make all plain linear layers of a model FastLinear, under their names."""
     for part in model.modules():
         if type(part) is nn.Linear:
             part.__class__ = FastLinear

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from longwatt.models.adapters import is_adapted
 from longwatt.models.attention.decoder import (
     Encoded,
     decode_packed,
@@ -41,6 +42,8 @@ TAKEN = {"input_ids", "attention_mask", "global_attention_mask", "labels"}
 
 def model_refusal(model: Any) -> str | None:
     """Say why the fast path cannot compute a model exactly, or return None."""
+    if is_adapted(model):
+        return "the model has adapters, and the fast path knows their base's layers alone"
     for name, what in UNSUPPORTED.items():
         if value := getattr(model.config, name, None):
             return f"{name} is {value}, and {what} needs the stock path"

@@ -8,8 +8,8 @@ linear map their logits are never held all at once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from types import MethodType
 from typing import Any, NamedTuple
@@ -21,20 +21,19 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from longwatt.models.attention.linear import FastLinear
 from longwatt.models.attention.loss import CHUNK, linear_cross_entropy
 from longwatt.models.errors import ModelError
-from longwatt.models.family import IGNORED
+from longwatt.models.family import IGNORED, Batch
 
-INPUTS = ("input_ids", "attention_mask", "position_ids")
+LAYER_ARGUMENTS = ("input_ids", "attention_mask", "position_ids")
 # Arguments of `forward` that this loss takes; with any other the model's own is called.
-TAKEN = {*INPUTS, "labels"}
+LOSS_ARGUMENTS = {*LAYER_ARGUMENTS, "labels"}
 LINEAR = (nn.Linear, FastLinear)
-STATES = 300.0  # size of states by which a head shows whether it is linear
-SAME = 1e-4  # of the largest value; float32 sums in another order differ by far less
+STATE_SIZE = 300.0  # size of states by which a head shows whether it is linear
+FLOAT32_NOISE = 1e-4  # of the largest value; float32 sums in another order differ by far less
 HEAD_FORM = "_label_head_form"  # attribute of a model that `attach` sets
-Given = Mapping[str, Tensor]
 
 
 class HeadForm(NamedTuple):
-    """Logits of a head that is a linear map: `cap * tanh(scale * map / cap)`, or without a cap."""
+    """Logits of a linear head, `cap * tanh(scale * map / cap)` or uncapped."""
 
     scale: float = 1.0
     cap: float | None = None
@@ -53,7 +52,12 @@ def attach(model: Any) -> None:
 
     def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
         given = {name: value for name, value in kwargs.items() if value is not None}
-        if args or "labels" not in given or not set(given) <= TAKEN:
+        if (
+            args
+            or "labels" not in given
+            or not set(given) <= LOSS_ARGUMENTS
+            or _has_more(model.config)
+        ):
             return stock(model, *args, **kwargs)
         return CausalLMOutputWithPast(loss=_loss(model, given))
 
@@ -64,7 +68,7 @@ def attach(model: Any) -> None:
     model.forward = MethodType(forward, model)
 
 
-def label_argmax(model: Any, batch: Given) -> list[list[int]]:
+def best_tokens(model: Any, batch: Batch) -> list[list[int]]:
     """Predict each label from the gold tokens before it: token ids of each row.
 
     Args:
@@ -83,7 +87,7 @@ def label_argmax(model: Any, batch: Given) -> list[list[int]]:
     return [[next(tokens) for _ in range(length)] for length in counted.sum(1).tolist()]
 
 
-def _loss(model: Any, batch: Given) -> Tensor:
+def _loss(model: Any, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of the labels that count."""
     if not _is_linear(model):
         logits, labels = _own_logits(model, batch)
@@ -105,28 +109,29 @@ def _is_linear(model: Any) -> bool:
     return linear and getattr(model, HEAD_FORM) is not None
 
 
-def _label_states(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
+def _label_states(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the states (labels, width) that predict a label, and the labels."""
     output = model.base_model(**_inputs(batch))
     return _at_labels(output.last_hidden_state, batch["labels"])
 
 
-def _own_logits(model: Any, batch: Given) -> tuple[Tensor, Tensor]:
-    """Return logits (labels, vocabulary) by the model's own code after its layers, and labels."""
-    stock = type(model).forward
-    if model.base_model is model:
-        return _at_labels(stock(model, **_inputs(batch)).logits, batch["labels"])
+def _own_logits(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return logits (labels, vocabulary) by the model's own code, and the labels."""
+    labels, seen = batch["labels"], list[Tensor]()
 
     def keep(hidden: Tensor) -> Tensor:
-        return _at_labels(hidden, batch["labels"])[0][None]
+        seen.append(hidden)
+        return _at_labels(hidden, labels)[0][None]
 
     with _states_replaced(model, keep):
-        logits = stock(model, **_inputs(batch)).logits[0]
-    return logits, batch["labels"][:, 1:][batch["labels"][:, 1:] != IGNORED]
+        logits = type(model).forward(model, **_inputs(batch)).logits
+    if not seen:  # its head is no module, or computes elsewhere
+        return _at_labels(logits, labels)
+    return logits[0], labels[:, 1:][labels[:, 1:] != IGNORED]
 
 
-def _inputs(batch: Given) -> dict[str, Any]:
-    given = {name: batch[name] for name in INPUTS if name in batch}
+def _inputs(batch: Batch) -> dict[str, Any]:
+    given = {name: batch[name] for name in LAYER_ARGUMENTS if name in batch}
     return {**given, "use_cache": False, "return_dict": True}
 
 
@@ -138,17 +143,18 @@ def _at_labels(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _states_replaced(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Put other hidden states in place of those that a model's layers hand to its head."""
+    """Put other hidden states in place of those that a model hands to its head."""
 
-    def hook(part: nn.Module, args: Any, output: Any) -> Any:
-        output.last_hidden_state = change(output.last_hidden_state)
-        return output
+    def hook(part: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        return (change(args[0]),)
 
-    handle = model.base_model.register_forward_hook(hook)
+    head = model.get_output_embeddings()
+    handle = None if head is None else head.register_forward_pre_hook(hook)
     try:
         yield
     finally:
-        handle.remove()
+        if handle is not None:
+            handle.remove()
 
 
 @torch.no_grad()
@@ -159,43 +165,51 @@ def _probed_form(model: Any) -> HeadForm | None:
     it, and that no token sees those after it, which encoders would let it.
     """
     head, seen = model.get_output_embeddings(), list[Tensor]()
-    linear = model.base_model is not model and type(head) in LINEAR
 
     def look(hidden: Tensor) -> Tensor:
         seen.append(hidden)
         return _large_states(hidden)
 
-    training = model.training
+    ids, training = _two_ends(model), model.training
     model.eval()
     try:
-        with _states_replaced(model, look) if linear else nullcontext():
-            given = {"input_ids": _two_ends(model), "use_cache": False}
-            logits = type(model).forward(model, **given).logits
+        with _states_replaced(model, look):
+            logits = type(model).forward(model, **_inputs({"input_ids": ids})).logits
+        _check_causal(model, seen[0] if seen else logits)
+        if not seen or type(head) not in LINEAR:
+            return None
+        states = getattr(model.base_model(**_inputs({"input_ids": ids})), "last_hidden_state", None)
     finally:
         model.train(training)
-    _check_causal(model, seen[0] if linear else logits)
-    if not linear or getattr(model.config, "output_router_logits", False):
-        return None
+    if states is None or not _same(states, seen[0]):
+        return None  # something lies between the layers and the head
     return _form_of(model.config, head(_large_states(seen[0])), logits)
+
+
+def _has_more(config: Any) -> bool:
+    """Return whether transformers adds a loss of a mixture's routers to that of the labels."""
+    return bool(getattr(config, "output_router_logits", False))
 
 
 def _two_ends(model: Any) -> Tensor:
     """Return two rows of three tokens that differ in the last."""
     most = model.config.vocab_size - 1
     rows = [[1, 2, 3], [1, 2, 4]]
-    return (torch.tensor(rows) * max(1, most // 5)).clamp(max=most).to(model.device)
+    ids: Tensor = (torch.tensor(rows) * max(1, most // 5)).clamp(max=most).to(model.device)
+    return ids
 
 
 def _large_states(like: Tensor) -> Tensor:
     """Make up states of a size at which a cap of logits shows."""
     places = torch.arange(like.numel(), device=like.device, dtype=like.dtype)
-    states: Tensor = (places.sin() * STATES).view_as(like)
+    states: Tensor = (places.sin() * STATE_SIZE).view_as(like)
     return states
 
 
 def _check_causal(model: Any, values: Tensor) -> None:
     """Refuse a model whose first two tokens see the third."""
-    if not _same(values[0, :2], values[1, :2]):
+    moved, largest = (values[0, :2] - values[1, :2]).abs().max(), values.abs().max()
+    if float(moved) > FLOAT32_NOISE * float(largest):
         raise ModelError(
             f"{type(model).__name__} lets tokens see those after them, so it cannot generate from "
             "a prompt; name a decoder-only model"
@@ -216,4 +230,4 @@ def _form_of(config: Any, mapped: Tensor, logits: Tensor) -> HeadForm | None:
 
 def _same(left: Tensor, right: Tensor) -> bool:
     largest = max(float(left.abs().max()), float(right.abs().max()))
-    return float((left - right).abs().max()) <= SAME * largest
+    return float((left - right).abs().max()) <= FLOAT32_NOISE * largest

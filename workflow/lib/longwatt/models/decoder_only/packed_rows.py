@@ -26,7 +26,7 @@ LENGTHS = (3, 5)  # tokens of the examples of a check
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def joined(ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def one_row(ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """Join examples to one row: input_ids, position_ids and labels, all (1, their tokens)."""
     rows = {
         "input_ids": chain.from_iterable(ids),

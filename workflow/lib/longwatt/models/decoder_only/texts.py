@@ -1,7 +1,8 @@
-"""Generate texts from the prompts of a batch, left-padded, with a cache of keys and values."""
+"""Generate texts from the left-padded prompts of a batch."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
+from longwatt.models.decoder_only.label_loss import FLOAT32_NOISE
+from longwatt.models.errors import ModelError
 from longwatt.models.family import IGNORED
 
 NO_REPEAT = "no_repeat_ngram_size"
@@ -31,7 +34,7 @@ def prompts(batch: Mapping[str, Tensor], pad: int) -> dict[str, Tensor]:
     return {"input_ids": taken.masked_fill(~real, pad), "attention_mask": real.long()}
 
 
-def generate(
+def go_on(
     model: Any, given: Mapping[str, Tensor], options: Mapping[str, Any], ends: Collection[int]
 ) -> list[list[int]]:
     """Generate answers without sampling, each up to its own end.
@@ -52,6 +55,38 @@ def generate(
     return [_cut(row, ends) for row in output[:, width:].tolist()]
 
 
+@torch.no_grad()
+def check_padding(model: Any, pad: int) -> None:
+    """Refuse a model whose answer to a prompt hangs on the padding before it.
+
+    Raises:
+        ModelError: it cannot predict batches.
+    """
+    training, most = model.training, model.config.vocab_size - 1
+    ids = (torch.arange(1, 4) * max(1, most // 5)).clamp(max=most).to(model.device)[None]
+    model.eval()
+    try:
+        alone, padded = (_last_logits(model, ids, pad, before) for before in (0, 2))
+    finally:
+        model.train(training)
+    if float((alone - padded).abs().max()) > FLOAT32_NOISE * float(alone.abs().max()):
+        raise ModelError(
+            f"{type(model).__name__} of transformers answers a prompt otherwise when padding "
+            "stands before it, so that a batch of prompts cannot be predicted; name another model"
+        )
+
+
+def _last_logits(model: Any, ids: Tensor, pad: int, before: int) -> Tensor:
+    """Return the logits after a prompt (1, length) with padding before it, as generation does."""
+    padding = ids.new_full((1, before), pad)
+    mask = torch.cat((torch.zeros_like(padding), torch.ones_like(ids)), 1)
+    given = {"input_ids": torch.cat((padding, ids), 1), "attention_mask": mask}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    logits: Tensor = type(model).forward(model, **given, use_cache=False).logits
+    return logits[0, -1]
+
+
 def _cut(row: list[int], ends: Collection[int]) -> list[int]:
     """Drop the padding after an answer's end."""
     last = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
@@ -59,7 +94,7 @@ def _cut(row: list[int], ends: Collection[int]) -> list[int]:
 
 
 class _NoRepeatInAnswers(LogitsProcessor):  # type: ignore[misc]
-    """Forbid sequences that an answer has already; those of its prompt it may repeat."""
+    """Forbid sequences that an answer has already, but none of its prompt's."""
 
     def __init__(self, size: int, prompt: int) -> None:
         self._own, self._prompt = NoRepeatNGramLogitsProcessor(size), prompt
