@@ -310,6 +310,10 @@ class RuntimeModel:
             budget["per_device_batch_size"] = found
         return chosen
 
+    def training_settings(self, name: str) -> dict[str, Any]:
+        """Return the settings of a cell's training, with a batch that a probe found to fit."""
+        return self._chosen(self.cells[name], FINETUNE)
+
     def largest_batch(self, name: str) -> int | None:
         """Return the examples per device that a probe found to fit, or None."""
         cell = self.cells[name]
