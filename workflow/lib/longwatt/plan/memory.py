@@ -20,8 +20,8 @@ from longwatt.plan.runtimes import UNKNOWN, RuntimeModel
 from longwatt.study.cells import FINETUNE, step_batch
 
 FLOAT32 = 4  # bytes; weights, gradients and moments have it in every precision
-HALF = ("bf16", "fp16")  # precisions in which autocast computes with 2 bytes a number
-MOMENTS = 2  # of the optimiser, for each trained parameter
+HALF_PRECISION = ("bf16", "fp16")  # precisions in which autocast computes with 2 bytes a number
+OPTIMISER_MOMENTS = 2  # of the optimiser, for each trained parameter
 LOSS_CHUNK = 16 * 2**20  # bytes of logits that a chunked loss holds at once, see attention.loss
 HEAD_WIDTH = 64  # of a head of encoder-decoders and encoders, whose shapes do not say it
 # Peak resident memory of a Python process after importing torch 2.13 (CPU), transformers (with its
@@ -77,7 +77,7 @@ def training_memory(
         path: of attention.
     """
     whole, trained = counts
-    half, budget = chosen["budget"]["precision"] in HALF, chosen["budget"]
+    half, budget = chosen["budget"]["precision"] in HALF_PRECISION, chosen["budget"]
     rows = step_batch(work.per_device_batch(chosen, data), budget).per_device
     number = FLOAT32 // 2 if half else FLOAT32
     recomputed = bool(chosen["training"]["activation_checkpointing"])
@@ -85,7 +85,7 @@ def training_memory(
     return MemoryParts(
         weights=whole * (FLOAT32 + (number if half else 0)) / GIB,
         gradients=trained * FLOAT32 / GIB,
-        optimiser=MOMENTS * trained * FLOAT32 / GIB,
+        optimiser=OPTIMISER_MOMENTS * trained * FLOAT32 / GIB,
         activations=rows * each * number / GIB,
         logits=_logit_bytes(shape, rows * work.target_tokens(chosen, data), path) / GIB,
         libraries=0.0 if budget["gpus"] else LIBRARIES_GIB,
@@ -131,7 +131,7 @@ def _stacks(
 
 
 def _logit_bytes(shape: AnyShape, positions: float, path: str) -> float:
-    """Return the bytes of logits; a chunked loss holds some at once, a classifier hardly any."""
+    """Return the bytes of the logits that are held at once."""
     if not shape.decoder_layers:
         return 0.0
     every = 2 * positions * shape.vocabulary * FLOAT32

@@ -178,13 +178,13 @@ class Plan:
 
     @cached_property
     def memory(self) -> dict[str, MemoryParts | None]:
-        """Forecast peak memory of every cell's training; None where its model is not known."""
+        """Forecast the peak memory of every training, None where its model is unknown."""
         whole, changed = self.parameters.trained, self.parameters.trainable
         return {n: cell_memory(self.runtimes, n, whole, changed) for n in self.stages.cells}
 
     @cached_property
     def memory_miss(self) -> MemoryMiss | None:
-        """Error of the memory of cells measured with what is in force; None without any."""
+        """Compare forecast memory with measured peaks, None without any."""
         return memory_miss(self.runtimes.rows, self.memory, self.finished)
 
     @cached_property

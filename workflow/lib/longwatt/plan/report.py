@@ -438,7 +438,7 @@ def _memory(plan: Plan) -> Section:
 
 
 def _memory_limit(plan: Plan, name: str) -> float | None:
-    """Return the GiB that a cell may take; on a CPU the libraries come on top."""
+    """Return the GiB that a cell may take, its libraries included."""
     parts = plan.memory[name]
     most = plan.stages.study["budgets"][plan.stages.cells[name].budget].get("memory_gib_per_gpu")
     return None if most is None or parts is None else float(most) + parts.libraries

@@ -311,7 +311,7 @@ class RuntimeModel:
         return chosen
 
     def training_settings(self, name: str) -> dict[str, Any]:
-        """Return the settings of a cell's training, with a batch that a probe found to fit."""
+        """Return the settings of a cell's training, with its probe's batch size."""
         return self._chosen(self.cells[name], FINETUNE)
 
     def largest_batch(self, name: str) -> int | None:
