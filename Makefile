@@ -6,6 +6,7 @@
 # make check   lint, format, types, Snakefile lint and format
 # make docs    write docs/reference/ from the schemas
 # make early-exit-demo    the same for the study of early exit, with a package's pretrained model
+# make causal-demo        the same for a pretrained causal model with LoRA and in full
 # make report  STUDY=name: build results/name/report.html from finished results
 PYTHON ?= python3
 STUDY ?= demo
@@ -16,8 +17,8 @@ CONSTRAINED := -c envs/constraints.txt
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 2 --dist loadfile
 
-.PHONY: demo early-exit-demo test test-long test-slow test-slurm check docs report format setup
-.PHONY: clean-venv
+.PHONY: demo early-exit-demo causal-demo test test-long test-slow test-slurm check docs report
+.PHONY: format setup clean-venv
 
 setup: .venv/runtime.stamp
 
@@ -45,6 +46,14 @@ demo: .venv/runtime.stamp
 early-exit-demo: .venv/early-exit.stamp
 	$(BIN)/snakemake --cores $(CORES) --config study=early_exit_demo
 	@$(MAKE) --no-print-directory report STUDY=early_exit_demo
+
+.venv/causal.stamp: .venv/runtime.stamp envs/requirements-causal.txt
+	$(PIP) --no-deps -r envs/requirements-causal.txt
+	@touch $@
+
+causal-demo: .venv/causal.stamp
+	$(BIN)/snakemake --cores $(CORES) --config study=causal_demo
+	@$(MAKE) --no-print-directory report STUDY=causal_demo
 
 report: .venv/runtime.stamp
 	$(BIN)/snakemake --cores 1 --config study=$(STUDY) --report results/$(STUDY)/report.html

@@ -60,6 +60,9 @@ def test_numbers_of_a_row_agree_with_each_other(rows, finished):
         assert training["steps"] == 8 and training["effective_batch_size"] == 4
         assert training["samples"] == 8 * 4
         assert training["input_tokens"] <= training["padded_input_tokens"]
+        padding = 1 - training["input_tokens"] / training["padded_input_tokens"]
+        assert float(row["padding_share"]) == pytest.approx(padding)
+        assert row["max_tokens_per_batch"] == "NA"
         spent = training["train_s"] + training["validation_s"] + training["checkpoint_s"]
         assert float(row["train_runtime_s"]) == pytest.approx(spent)
         assert float(row["train_samples_per_second"]) == pytest.approx(32 / spent)

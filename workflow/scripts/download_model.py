@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from longwatt.jobs import log
-from longwatt.models.download import download_model
+from longwatt.models.weights.download import download_model
 from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":

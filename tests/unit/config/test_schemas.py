@@ -16,8 +16,9 @@ from longwatt.config.schema_paths import describe, path_of
 from longwatt.config.studies import read_study
 from longwatt.config.yaml_values import Loader
 from longwatt.energy import costs
-from longwatt.study import cells, model_settings, settings
+from longwatt.study import cells, settings
 from longwatt.study.claims import ClaimTest
+from longwatt.study.model_settings import LORA_DEFAULTS
 from longwatt.tasks import TEXT
 from tests.conftest import ROOT
 
@@ -109,6 +110,10 @@ def test_every_default_of_a_study_is_that_of_the_code():
         **flat("training", settings.TRAINING_DEFAULTS),
         **flat("generation", settings.GENERATION_DEFAULTS),
         **flat("inference", settings.INFERENCE_DEFAULTS),
+        "inference.weights": "trained",
+        "training.packing": False,
+        "model.chat": False,
+        **flat("model.lora", LORA_DEFAULTS),
         "inference.regroup_batches": settings.EXIT_DEFAULTS["regroup_batches"],
         **flat("budget", settings.BUDGET_DEFAULTS),
         "budget.effective_batch_size": None,
@@ -121,10 +126,6 @@ def test_every_default_of_a_study_is_that_of_the_code():
             },
         ),
         **flat("model.exits", settings.EXITS_DEFAULTS),
-        **flat("model.lora", model_settings.LORA_DEFAULTS),
-        "model.chat": False,
-        "training.packing": False,
-        "inference.weights": model_settings.TRAINED_WEIGHTS,
         "calibration.split": settings.CALIBRATION_DEFAULTS[
             "split"
         ],  # its batch size is another setting's

@@ -32,7 +32,7 @@ WRITERS = {
     "Path('data/records.jsonl'), Path('.'))",
     "table": "import pandas; from longwatt.results.summary import write_csv; "
     "write_csv(Path('out'), pandas.DataFrame({'a': range(9000)}))",
-    "copy": "from longwatt.models.download import download_model; "
+    "copy": "from longwatt.models.weights.download import download_model; "
     "download_model({'path': 'source'}, Path('model'), {})",
     "figure": "import matplotlib.pyplot as plt; from longwatt.layout.drawing import save; "
     "figure, axis = plt.subplots(); "

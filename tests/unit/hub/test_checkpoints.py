@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from longwatt.hub import client
 from longwatt.hub.checkpoints import choose_model, choose_tokenizer
-from longwatt.models.download import convert_pickle, download_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights.download import convert_pickle, download_model
 from tests.tiny_hub import bigbird_model, led_model, pickled
 
 SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
@@ -132,6 +132,16 @@ def test_shards_of_pickled_weights_are_shards_of_safetensors(mirror, tmp_path):
     assert all(
         torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items()
     )
+
+
+def test_quantised_weights_of_a_repository_are_refused_before_they_are_converted(mirror, tmp_path):
+    said = json.loads(led_model().config.to_json_string())
+    said["quantization_config"] = {"quant_method": "gptq"}
+    (mirror / "config.json").write_text(json.dumps(said))
+    (mirror / "pytorch_model.bin").write_bytes(b"never opened")
+    with pytest.raises(ModelError, match=r"quantised weights .* quant_method gptq"):
+        taken(tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_part_of_a_tensor_is_not_stored(tmp_path):

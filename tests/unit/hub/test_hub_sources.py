@@ -15,7 +15,7 @@ from longwatt.datasets.records import DatasetError, download
 from longwatt.freshness.source_checks import dataset_files
 from longwatt.hub import client
 from longwatt.models import load_family
-from longwatt.models.download import download_model
+from longwatt.models.weights.download import download_model
 from longwatt.startup.checks import check_hub, check_sources
 from longwatt.startup.invocation import leases_gpus
 from longwatt.study import settings

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -34,9 +35,12 @@ COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "st
           "effective_batch_size", "best_step", "validation_examples")  # fmt: skip
 
 
-def train(study, data, out: Path, processes: int, accumulation: int) -> dict:
+OF_TOKENS = {"per_device_batch_size": None, "max_tokens_per_batch": 200}
+
+
+def train(study, data, out: Path, processes: int, accumulation: int, **budget: Any) -> dict:
     out.mkdir()
-    budget = {"processes": processes, "gradient_accumulation_steps": accumulation}
+    budget |= {"processes": processes, "gradient_accumulation_steps": accumulation}
     spec = training_spec(study, data, out, merge(CELL, {"budget": budget}))
     done = forked.run(finetune.train, [spec] * processes)
     assert done == [0] * processes, (out / "processes.log").read_text()
@@ -48,14 +52,18 @@ def losses(out: Path) -> list[tuple[float, float]]:
     return [(float(row[2]), float(row[3])) for row in rows if row[2] != "NA"]
 
 
-@pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("processes", "accumulation", "batch"), [(2, 1, {}), (3, 2, {}), (2, 2, OF_TOKENS)]
+)
 def test_several_processes_train_as_one_with_as_large_a_batch(
-    study, data, tmp_path, processes, accumulation
+    study, data, tmp_path, processes, accumulation, batch
 ):
-    many = train(study, data, tmp_path / "many", processes, accumulation)
-    one = train(study, data, tmp_path / "one", 1, accumulation * processes)
+    many = train(study, data, tmp_path / "many", processes, accumulation, **batch)
+    one = train(study, data, tmp_path / "one", 1, accumulation * processes, **batch)
     assert {name: many[name] for name in COUNTS} == {name: one[name] for name in COUNTS}
-    assert many["effective_batch_size"] == 3 * accumulation * processes
+    mean = many["samples"] / many["steps"]
+    examples = mean if batch else 3 * accumulation * processes
+    assert many["effective_batch_size"] == examples
     assert (many["processes"], one["processes"]) == (processes, 1)
     for mine, its in zip(losses(tmp_path / "many"), losses(tmp_path / "one"), strict=True):
         assert mine == pytest.approx(its, rel=1e-5), "every optimiser step"

@@ -6,9 +6,9 @@ import torch
 from longwatt.models import family_names, load_family
 from longwatt.models.attention.path import FastPath
 from longwatt.models.errors import ModelError
-from longwatt.models.family import FAST, STOCK, Example, attention_path
+from longwatt.models.family import EAGER, FAST, FLASH, FLEX, SDPA, STOCK, Example, attention_path
 from longwatt.models.led import LED
-from tests.unit.models.test_families import BART_LIKE, BIGBIRD, build, tokenizer
+from tests.unit.models.test_families import BART_LIKE, BIGBIRD, KINDS, build, tokenizer
 
 __all__ = ["tokenizer"]  # a fixture
 LED_LIKE = {
@@ -17,6 +17,7 @@ LED_LIKE = {
     "attention_window": 8, "max_encoder_position_embeddings": 64,
     "max_decoder_position_embeddings": 32,
 }  # fmt: skip
+LIBRARY = (SDPA, EAGER, FLASH, FLEX)
 REASON = "this is a test"
 
 
@@ -25,10 +26,11 @@ def refuse(self, built, path):
     return None if path == STOCK else REASON
 
 
-def test_led_and_bigbird_offer_the_fast_path_first_and_all_others_the_stock_one():
+def test_families_offer_their_default_first():
     offered = {name: load_family(name).attention_paths for name in family_names()}
     assert offered.pop("led") == offered.pop("bigbird_pegasus") == (FAST, STOCK)
-    assert set(offered.values()) == {(STOCK,)}
+    assert offered.pop("causal") == LIBRARY
+    assert set(offered.values()) == {(STOCK, *LIBRARY)}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,8 @@ def test_led_and_bigbird_offer_the_fast_path_first_and_all_others_the_stock_one(
         ("bigbird_pegasus", {}, FAST),
         ("led", {"attention": STOCK}, STOCK),
         ("seq2seq", {}, STOCK),
+        ("seq2seq", {"attention": FLEX}, FLEX),
+        ("causal", {}, SDPA),
         ("early_exit", {"attention": STOCK}, STOCK),
     ],
 )
@@ -46,7 +50,8 @@ def test_an_entry_chooses_or_has_its_family_s_default(family, entry, path):
 
 
 def test_a_path_that_a_family_lacks_is_refused(tokenizer):
-    said = "'fast' is asked for, but the family seq2seq offers stock; choose that, or leave the key"
+    paths = "stock or sdpa or eager or flash or flex"
+    said = f"'fast' is asked for, but the family seq2seq offers {paths}; choose that, or leave the"
     with pytest.raises(ModelError, match=said):
         attention_path(load_family("seq2seq"), {"attention": FAST})
     entry = {"config": {"model_type": "bart", **BART_LIKE}, "attention": FAST}
@@ -141,3 +146,60 @@ def test_a_model_built_earlier_is_still_predicted(tokenizer):
     expected = family.predict(first, batch, how)
     family.build({"config": LED_LIKE}, tokenizer, None, 64, 8)
     assert family.predict(first, batch, how) == expected
+
+
+BART = {"model_type": "bart", **BART_LIKE}
+LONGT5 = {"model_type": "longt5", **KINDS["longt5"]}
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("path", [SDPA, EAGER])
+def test_the_library_s_path_that_is_asked_for_is_in_use(tokenizer, path):
+    family, model = build(tokenizer, "seq2seq", BART, attention=path)
+    family.place(model, CPU, "fp32")
+    assert (family.attention, family.attention_reason) == (path, None)
+    assert model.config._attn_implementation == path
+
+
+def test_stock_is_what_transformers_would_take(tokenizer):
+    family, model = build(tokenizer, "seq2seq", LONGT5)
+    assert (family.attention, model.config._attn_implementation) == (STOCK, "eager")
+
+
+@pytest.mark.parametrize("path", [SDPA, FLASH, FLEX])
+def test_a_path_that_a_model_s_class_lacks_is_refused(tokenizer, path):
+    said = f"`attention: {path}` .* LongT5ForConditionalGeneration .* has only eager; choose one"
+    with pytest.raises(ModelError, match=said):
+        build(tokenizer, "seq2seq", LONGT5, attention=path)
+
+
+@pytest.mark.parametrize(
+    ("path", "device", "precision", "said"),
+    [
+        (FLEX, "cpu", "fp32", "torch's flex_attention has no backward pass on a CPU"),
+        (FLASH, "cpu", "bf16", "flash attention needs a GPU, and this is a CPU"),
+        (FLASH, "cuda", "tf32", "computes in bf16 or fp16, and the budget's precision is tf32"),
+        (FLASH, "cuda", "bf16", "the package flash_attn is not installed"),
+    ],
+)
+def test_a_device_that_lacks_a_path_is_refused(tokenizer, path, device, precision, said):
+    family, model = build(tokenizer, "seq2seq", BART, attention=path)
+    model.to = lambda device: model  # there need not be such a device here
+    with pytest.raises(ModelError, match=f"`attention: {path}` is asked for, but .*{said}"):
+        family.place(model, torch.device(device), precision)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_path_is_set_on_the_device_that_has_it(tokenizer):
+    family, model = build(tokenizer, "seq2seq", BART, attention=FLEX)
+    model.to = lambda device: model
+    family.place(model, torch.device("cuda"), "fp32")
+    assert (family.attention, model.config._attn_implementation) == (FLEX, "flex_attention")
+
+
+def test_what_transformers_does_not_set_is_refused(tokenizer, monkeypatch):
+    family, model = build(tokenizer, "seq2seq", BART, attention=FLEX)
+    model.to = lambda device: model
+    monkeypatch.setattr(model, "set_attn_implementation", lambda name: None)
+    with pytest.raises(ModelError, match=r"BartForConditionalGeneration .* cannot change its"):
+        family.place(model, torch.device("cuda"), "fp32")

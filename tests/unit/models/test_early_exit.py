@@ -395,3 +395,25 @@ def test_the_bench_measures_every_arm(tmp_path, capsys):
     assert all(row["rounds"] >= 5 and row["seconds"] > 0 for row in rows)
     printed = capsys.readouterr().out
     assert printed.count("PASS") + printed.count("FAIL") == len(result["batch_1"]) + 2
+
+
+@pytest.mark.parametrize("path", ["sdpa", "eager"])
+def test_an_encoder_attends_by_the_path_that_is_asked_for(tokenizer, path):
+    family, stock = build(tokenizer)
+    asked = load_family("early_exit")
+    entry = {"config": TINY, "exits": EXITS, "attention": path}
+    torch.manual_seed(0)
+    model = asked.build(entry, tokenizer, None, 16, 1, LABELS).eval()
+    asked.place(model, torch.device("cpu"), "fp32")
+    assert (asked.attention, model.encoder.config._attn_implementation) == (path, path)
+    batch = family.collate([example(tokenizer, "a", "w1 w2 w3", 1)], None, None)
+    torch.testing.assert_close(asked.exit_logits(model, batch), family.exit_logits(stock, batch))
+
+
+@pytest.mark.parametrize("path", ["flash", "flex"])
+def test_a_path_that_a_cpu_lacks_is_refused_for_encoders_too(tokenizer, path):
+    family = load_family("early_exit")
+    entry = {"config": TINY, "exits": EXITS, "attention": path}
+    with pytest.raises(ModelError, match=f"`attention: {path}` is asked for, but "):
+        model = family.build(entry, tokenizer, None, 16, 1, LABELS)
+        family.place(model, torch.device("cpu"), "fp32")

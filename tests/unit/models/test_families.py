@@ -10,10 +10,10 @@ import transformers
 
 from longwatt import models
 from longwatt.models import family_names, load_family
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
 from longwatt.models.led import LED
+from longwatt.models.weights.download import download_model
 from longwatt.tokens.special_tokens import load_tokenizer
 from tests.needle_data import make_needle_data
 

@@ -1,9 +1,12 @@
 """Parameters of models, counted without giving them memory."""
 
+import peft
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from longwatt.models import parameter_counts
-from longwatt.models.parameter_counts import count_parameters, counted
+from longwatt.models.parameter_counts import count_or_reason, count_parameters, counted
+from longwatt.plan.causal_shapes import SMOLLM2_135M
 
 LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072}
 LED_BASE["decoder_ffn_dim"] = 3072
@@ -23,6 +26,8 @@ KINDS = [
             {"model_type": "t5", "vocab_size": 32128},
             60.51e6,
         ),  # arXiv 1910.10683: t5-small
+        ("causal", {"model_type": "gpt2"}, 124.44e6),
+        ("causal", SMOLLM2_135M, 134.52e6),
         ("early_exit", {"model_type": "bert"}, 109.48e6),
         ("early_exit", {"model_type": "roberta", "vocab_size": 50265}, 124.65e6),
     ],
@@ -62,3 +67,46 @@ def test_a_plan_outlives_the_process_that_counts(monkeypatch):
     monkeypatch.setattr(parameter_counts.sys, "executable", "/bin/false")
     model = {"family": "led", "config": {}, "exits": None, "labels": 2}
     assert counted([model, model]) == ["the process that counts ended with 1"] * 2
+
+
+TINY = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80,
+    "vocab_size": 120,
+}  # fmt: skip
+ADAPTED = [
+    ("llama", TINY, "CAUSAL_LM"),
+    ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 120}, "CAUSAL_LM"),
+    ("phi", TINY, "CAUSAL_LM"),
+    ("bart", {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1}, "SEQ_2_SEQ_LM"),
+]
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("targets", [None, ["q_proj", "fc1", "c_attn"]], ids=["all", "some"])
+@pytest.mark.parametrize(("model_type", "config", "task"), ADAPTED, ids=lambda one: str(one)[:5])
+def test_adapters_have_the_parameters_that_peft_gives_them(model_type, config, task, targets, kind):
+    load = AutoModelForCausalLM if task == "CAUSAL_LM" else AutoModelForSeq2SeqLM
+    model = load.from_config(AutoConfig.for_model(model_type, **config))
+    asked = {"rank": 3, "kind": kind, "target_modules": targets}
+    wanted = peft.LoraConfig(
+        r=3, use_dora=kind == "dora", target_modules=targets or "all-linear", task_type=task
+    )
+    made, _ = peft.get_peft_model(model, wanted).get_nb_trainable_parameters()
+    family = "causal" if task == "CAUSAL_LM" else "seq2seq"
+    known = {"model_type": model_type, **config}
+    assert count_parameters(family, known, None, 2, asked) == made
+
+
+def test_classifiers_at_exits_are_trained_beside_adapters():
+    config = {"model_type": "bert", **TINY}
+    exits, lora = {"layers": [0, 1]}, {"rank": 2, "kind": "lora", "target_modules": ["query"]}
+    pooler, classifiers = 32 * 33, 2 * 3 * 33 + 3
+    adapters = 2 * 2 * (32 + 32)
+    assert count_parameters("early_exit", config, exits, 3, lora) == adapters + pooler + classifiers
+
+
+def test_targets_that_match_nothing_are_a_reason():
+    model = {"family": "causal", "config": {"model_type": "llama", **TINY}, "exits": None}
+    lora = {"rank": 2, "target_modules": ["c_attn"]}
+    reason = count_or_reason({**model, "labels": 2, "lora": lora})
+    assert reason == "ValueError: no linear layer ends in any of c_attn"

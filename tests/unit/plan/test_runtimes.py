@@ -206,6 +206,8 @@ def test_what_is_known_of_a_dataset():
     )
     sizes = {"train": 6, "validation": 2, "test": 1}
     assert needle == Data(sizes, 40, 2, sizes)
+    options = {"words_per_document": 40, "train": 6, "validation": 2, "test": 1}
+    assert data_of("squad_articles", options, {}) == Data(sizes, 50.0, 3.2, sizes)
 
 
 def test_predictions_are_counted_by_input_or_by_reference():

@@ -12,7 +12,7 @@ from longwatt.datasets.records import DatasetError, download
 from longwatt.freshness import source_checks
 from longwatt.freshness.source_checks import KNOWN
 from longwatt.hub import client
-from longwatt.models.download import download_model
+from longwatt.models.weights.download import download_model
 from longwatt.provenance.source_files import (
     KnownDigests,
     SourceChanged,

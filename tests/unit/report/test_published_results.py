@@ -163,6 +163,17 @@ def test_the_product_is_of_what_was_trained_with(summary, shown):
         assert texts == {"24", "96 = 24 x 4 x 1", text}
 
 
+def test_batches_of_tokens_tell_the_mean_examples_of_a_step(summary, shown):
+    one = summary[summary["model"] == "led_base"]
+    tokens = {"max_tokens_per_batch": 16384.0, "per_device_batch_size": None}
+    sizes = one["effective_batch_size"] + 0.26
+    rows = flat(batch_sizes_table(one.assign(**tokens, effective_batch_size=sizes), shown))
+    texts = {r["1024 tokens trained"] for r in rows if r["model"] == "LED-base"}
+    large = "704.3 (up to 16384 tokens x 4 x 8)"
+    assert {"24.3 (up to 16384 tokens)", large} < texts
+    assert "1024" in next(r for r in rows if r["1024 tokens trained"] == large)["differs at"]
+
+
 def test_seeds_with_other_micro_batches_are_told_apart(summary, shown):
     one = summary[summary["model"] == "led_base"]
     other = one.assign(seed=7,

@@ -13,6 +13,7 @@ from longwatt.provenance.stamps import write_json
 from longwatt.results.example_scores import read_examples
 from longwatt.results.scoring import best_f1, score
 from longwatt.study.settings import COMPARISON_DEFAULTS
+from longwatt.tokens.prompts import Prompt
 from longwatt.tokens.references import compared_texts
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from tests.needle_data import make_data, make_needle_data
@@ -107,6 +108,31 @@ def test_the_ceiling_is_counted_from_the_tokens(data, tmp_path):
         )
     assert run(data, tmp_path, perfect(data), seq_len=500)["score_ceiling"] == 100
     assert run(data, tmp_path, perfect(data), metric="rouge")["score_ceiling"] is None
+
+
+@pytest.mark.parametrize("template", ["{query}\n\n{input}\n\n", "Find it: {input}\n{query}"])
+def test_the_ceiling_of_a_prompt_is_that_of_what_it_leaves_of_the_document(
+    data, tmp_path, template
+):
+    """What stands before or behind a document, and its answer's room, hide the document's end."""
+    prompt = {"template": template, "chat": False}
+    rows, tokenizer = load_split(data / "tokens", "validation", None), load_tokenizer(data / "bpe")
+    before, after = Prompt.of(prompt, tokenizer, 99, 6, 6).around(rows.value("query", 0))
+    seq_len = len(before) + len(after) + 6 + 15
+    made = Prompt.of(prompt, tokenizer, seq_len, 6, 6)
+    seen = []
+    for row in range(len(rows)):
+        ids, _ = made.input(rows, row)
+        text = tokenizer.decode(ids[len(before) : len(ids) - len(after)])
+        answer = rows.value("references", row)[0].split()
+        where = text.partition("the secret code is")[2].split()[:2]
+        seen.append(sum(a == b for a, b in zip(answer, where, strict=False)))
+    assert len(set(seen)) > 1, "some answers are cut off, others not"
+    each = [100 * {0: 2 / 5, 1: 2 / 3, 2: 1}[s] for s in seen]
+    chosen = {"prompt": prompt, "answer_tokens": 6, "seq_len": seq_len}
+    found = run(data, tmp_path, perfect(data), **chosen)["score_ceiling"]
+    assert found == pytest.approx(sum(each) / len(each), abs=1e-4)
+    assert run(data, tmp_path, perfect(data), **{**chosen, "seq_len": 500})["score_ceiling"] == 100
 
 
 @pytest.mark.parametrize(

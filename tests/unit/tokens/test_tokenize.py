@@ -18,6 +18,7 @@ from longwatt.tokens.special_tokens import (
     load_tokenizer,
     visible_evidence,
 )
+from longwatt.tokens.tokenize import tokenize_dataset
 from longwatt.tokens.tokenizers import make_tokenizer
 from tests.needle_data import make_needle_data
 
@@ -90,8 +91,49 @@ def test_rows_hold_ids_references_and_evidence(folder):
         assert tokenizer.decode(row["input_ids"][: first - 1]).split()[-1] != seen[0]
 
 
+def test_rows_hold_the_query_and_where_the_document_begins(folder):
+    tokenizer = load_tokenizer(folder / "bpe")
+    for row in load_split(folder / "tokens", "validation", None):
+        assert row["query"] == "What is the secret code?"
+        ids, start = row["input_ids"], row["document_start_tokens"]
+        before, document = (tokenizer.decode(part) for part in (ids[:start], ids[start:]))
+        assert before.strip() == row["query"] and not document[0].isspace()
+        assert f"{row['query']}\n\n{document}" == tokenizer.decode(ids).strip()
+
+
+def tokenized(tmp_path, made: PreTrainedTokenizerFast, text: str, start: int) -> dict:
+    """The stored row of one text, tokenized as a dataset of it alone."""
+    made.save_pretrained(tmp_path / "own")
+    row = {"split": "train", "id": "a", "input": text, "references": ["b"], "document_start": start}
+    (tmp_path / "records.jsonl").write_text(json.dumps(row))
+    paths = (tmp_path / name for name in ("records.jsonl", "own", "tokens", "tokenized.json"))
+    tokenize_dataset(*paths, {})
+    (found,) = load_split(tmp_path / "tokens", "train", None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "query", "ids"),
+    [
+        ("a b", 0, "", 0),
+        ("a\n\nb c", 3, "a", 1),
+        ("a\n\n  b", 3, "a", 1),  # the tokenizer drops white space
+        ("a\n\n  ", 3, "a", 1),  # and here it has no token of the document
+        ("a b\n\nc", 5, "a b", 2),
+        ("ab\n\nc", 1, "a", 0),  # a token across the boundary
+    ],
+)
+def test_a_document_begins_with_its_first_token(tmp_path, text, start, query, ids):
+    words = {"[UNK]": 0, "</s>": 1, "a": 2, "b": 3, "c": 4, "ab": 5}
+    inner = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="[UNK]")
+    row = tokenized(tmp_path, made, text, start)
+    assert (row["query"], row["document_start_tokens"]) == (query, ids)
+
+
 def test_evidence_is_seen_only_when_it_is_whole():
-    assert [visible_evidence([5, 9], length, 2) for length in (6, 7, 10, 11)] == [0, 1, 1, 2]
+    assert [visible_evidence([5, 9], kept) for kept in (4, 5, 8, 9)] == [0, 1, 1, 2]
 
 
 def test_the_report_names_every_file_by_its_digest(folder):

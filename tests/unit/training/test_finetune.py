@@ -16,16 +16,21 @@ from longwatt.config.documents import merge
 from longwatt.energy.log import runs
 from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.inference import predict
+from longwatt.jobs.errors import WorkerError
+from longwatt.jobs.worker import Spec
 from longwatt.models import load_family
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
+from longwatt.models.weights.download import download_model
 from longwatt.provenance.artefacts import Damaged
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
-from longwatt.training import finetune
+from longwatt.training import batching, finetune
+from longwatt.training.ledger import Ledger
 from longwatt.training.trainer import CellTrainer
 from tests.needle_data import make_data
 from tests.tiny_cell import inference_spec, training_spec
+
+OF_TOKENS = {"per_device_batch_size": None, "max_tokens_per_batch": 320}
 
 
 def train(study, data, out, changes=None, checkpoint=None) -> dict:
@@ -103,6 +108,61 @@ def test_padding_to_the_full_length_is_counted_apart(study, data, tmp_path):
     assert facts["padded_input_tokens"] == 4 * 4 * 64
     assert facts["input_tokens"] < facts["padded_input_tokens"]
     assert facts["target_tokens"] > 4 * 4
+
+
+def test_batches_of_so_many_tokens(study, data, tmp_path, monkeypatch):
+    held = []
+    loss = type(load_family("led")).loss
+
+    def noted(self, model, batch):
+        if model.training:
+            held.append(tuple(batch["input_ids"].shape))
+        return loss(self, model, batch)
+
+    monkeypatch.setattr(type(load_family("led")), "loss", noted)
+    changes = {"budget": {**OF_TOKENS, "gradient_accumulation_steps": 2}}
+    facts = train(study, data, tmp_path / "longest", changes)
+    counts = [rows * width for rows, width in held]
+    assert max(counts) <= 320 and {rows for rows, _ in held} == {4, 6}, "64 = 10 x 6 + 4"
+    assert len(held) == 8 * 2 - 1, "an epoch of 11 batches ends with a step of one"
+    assert (facts["padded_input_tokens"], facts["samples"]) == (
+        sum(counts),
+        sum(rows for rows, _ in held),
+    )
+    assert facts["effective_batch_size"] == facts["samples"] / 8
+    assert (facts["max_tokens_per_batch"], facts["gradient_accumulation_steps"]) == (320, 2)
+    assert "per_device_batch_size" not in facts
+    assert facts["padding_share"] == 1 - facts["input_tokens"] / sum(counts)
+    held.clear()
+    train(study, data, tmp_path / "full", merge(changes, {"training": {"padding": "max_length"}}))
+    assert set(held) == {(5, 64), (4, 64)} or set(held) == {(5, 64)}, "padding counts too"
+
+
+def test_a_split_that_fills_no_step_of_tokens_is_refused(study, data, tmp_path):
+    budget = {**OF_TOKENS, "max_tokens_per_batch": 2000, "gradient_accumulation_steps": 4}
+    said = r"the 64 examples of the training split make [23] batches of at most 2000 tokens"
+    with pytest.raises(WorkerError, match=said):
+        train(study, data, tmp_path, {"budget": budget})
+
+
+def test_padding_to_the_full_length_counts_in_batches_of_tokens():
+    class Examples:
+        lengths = (7, 9)  # of prompts with their answers, where they share a row
+
+        def __len__(self):
+            return 2
+
+    settings = {"training": {"padding": "longest"}, "seq_len": 64}
+    spec = Spec(settings, {}, {}, {}, "")
+    assert batching.row_lengths(spec, Examples()) == (7, 9)
+    settings["training"]["padding"] = "max_length"
+    assert batching.row_lengths(spec, Examples()) == [64, 64]
+
+
+def test_the_padding_share_of_batches_of_examples_is_told_too(study, data, tmp_path):
+    facts = train(study, data, tmp_path, {"training": {"padding": "max_length", "max_steps": 4}})
+    assert facts["padding_share"] == 1 - facts["input_tokens"] / (4 * 4 * 64)
+    assert 0 < facts["padding_share"] < 1 and Ledger().padding_share is None
 
 
 def test_both_protocols_train_and_teacher_forcing_predicts_as_many_tokens_as_the_target(
@@ -227,6 +287,10 @@ RESUMED = {
     "accumulation": {
         "budget": {"gradient_accumulation_steps": 3},
         "training": {"max_steps": 14, "checkpoint_every_s": 0},
+    },
+    "batches of so many tokens": {
+        "budget": {**OF_TOKENS, "gradient_accumulation_steps": 2},
+        "training": {"max_steps": 18, "checkpoint_every_s": 0},
     },
 }
 COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step",

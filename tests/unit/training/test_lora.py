@@ -11,8 +11,8 @@ from longwatt.config.documents import merge
 from longwatt.inference import predict
 from longwatt.jobs.errors import WorkerError
 from longwatt.models import load_family
-from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights.download import download_model
 from longwatt.provenance.artefacts import Damaged
 from longwatt.tokens.special_tokens import load_tokenizer
 from longwatt.training import finetune

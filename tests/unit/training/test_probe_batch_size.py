@@ -128,6 +128,108 @@ def test_on_a_cpu_the_search_runs_against_a_cap_of_memory(study, data, tmp_path,
     assert found["margin_gib"] == pytest.approx(cap - found["peak_memory_gib"])
 
 
+# Two steps on one example take 0.24 GiB, and this validation batch then takes 0.65.
+UNEVEN = {
+    "training": {"validation": {"split": "train", "batch_size": 24, "max_examples": None}},
+    "generation": {"num_beams": 2, "max_new_tokens": 6},
+    "budgets": {"cpu": {"memory_gib_per_gpu": 0.45}},
+}
+
+
+def test_a_validation_batch_that_does_not_fit_is_found_before_training(study, data, tmp_path, cell):
+    said = (
+        "one example can be trained on, but a validation batch of 24 examples of 512 tokens, each "
+        "answered with 2 .* of 6 tokens, does not fit .* lower training.validation.batch_size"
+    )
+    with pytest.raises(WorkerError, match=said):
+        probe(probe_spec(merge(study, UNEVEN), data, tmp_path / "probe", cell))
+    assert not (tmp_path / "probe/batch_size.json").exists()
+
+
+@pytest.mark.long
+def test_a_smaller_validation_batch_fits_under_the_same_limit(study, data, tmp_path, cell):
+    small = merge(merge(study, UNEVEN), {"training": {"validation": {"batch_size": 1}}})
+    found = attempt(probe_spec(small, data, tmp_path / "probe", cell), 1)
+    assert found.fits
+    assert found.validation_gib < found.peak_gib, "its own peak, not that of training before it"
+
+
+def test_the_validation_batch_is_as_wide_and_as_long_as_any_can_be(
+    study, data, tmp_path, cell, monkeypatch
+):
+    from longwatt.models.led import LED
+
+    changed = merge(
+        study,
+        {
+            "training": {"validation": {"batch_size": 5, "max_examples": 12}},
+            "generation": {"num_beams": 3, "max_new_tokens": 9},
+        },
+    )
+    seen, predict, order = [], LED.predict, []
+    loss = LED.loss
+
+    def noted(self, model, batch, how):
+        order.append("predict")
+        found = predict(self, model, batch, how)
+        rows, width = batch["input_ids"].shape
+        shortest = int(batch["attention_mask"].sum(1).min())
+        seen.append((rows, width, shortest, {len(ids) for ids in found}, model.training))
+        return found
+
+    monkeypatch.setattr(LED, "predict", noted)
+    monkeypatch.setattr(LED, "loss", lambda *a: (order.append("loss"), loss(*a))[1])
+    spec = probe_spec(changed, data, tmp_path, cell)
+    found = probe_batch_size._steps(spec, 1, torch.device("cpu"))
+    assert seen == [(5, 512, 511, {9}, False)], "no answer ends early"
+    assert order == ["loss"] * 4 + ["predict"], "after the optimiser has its state"
+    assert found["validation_gib"] is not None
+    assert "validation_gib" not in probe_batch_size._steps(spec, 2, torch.device("cpu"))
+    few = merge(changed, {"training": {"validation": {"batch_size": 50, "max_examples": 7}}})
+    assert probe_batch_size.validated_together(probe_spec(few, data, tmp_path, cell)) == 7
+
+
+def test_teacher_forced_validation_predicts_from_whole_targets(
+    study, data, tmp_path, cell, monkeypatch
+):
+    from dataclasses import replace
+
+    from longwatt.models.led import LED
+
+    seen, predict = [], LED.predict
+
+    def noted(self, model, batch, how):
+        seen.append((how["protocol"], tuple(batch["labels"].shape)))
+        return predict(self, model, batch, how)
+
+    monkeypatch.setattr(LED, "predict", noted)
+    forced = replace(cell, protocol="teacher_forced")
+    probe_batch_size._steps(probe_spec(study, data, tmp_path, forced), 1, torch.device("cpu"))
+    assert seen == [("teacher_forced", (6, 8))]
+    assert key(study, forced) != key(study, cell)
+
+
+def test_a_probe_s_result_tells_of_the_validation_batch(study, data, tmp_path, cell, monkeypatch):
+    def fits(spec, size):
+        return Try(size, size < 2, 0.1, 0.0, 1.0, validation_gib=0.3 if size == 1 else None)
+
+    monkeypatch.setattr(probe_batch_size, "attempt", fits)
+    probe(probe_spec(study, data, tmp_path, cell))
+    facts = json.loads((tmp_path / "probe.json").read_text())
+    assert (facts["validation_batch_size"], facts["validation_peak_memory_gib"]) == (6, 0.3)
+
+
+def test_a_prompt_leaves_the_answer_its_room(study, cell):
+    settings = probe_settings(finetune_settings(study, cell))
+    longer = {**settings, "generation": {**settings["generation"], "max_new_tokens": 20}}
+    for prompted, chosen, tokens in (
+        (True, settings, 504),
+        (True, longer, 492),
+        (False, longer, 512),
+    ):
+        assert len(probe_batch_size._Longest(chosen, prompted, 600).input_ids) == tokens
+
+
 def test_where_not_one_example_fits_it_says_what_to_set(study, data, tmp_path, cell):
     tight = merge(study, {"budgets": {"cpu": {"memory_gib_per_gpu": 0.05}}})
     with pytest.raises(WorkerError, match="not one example of 512 tokens with 8 target tokens"):
@@ -165,6 +267,10 @@ def test_cells_of_one_shape_share_a_probe(study, cell):
     )
     given = merge(study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": 3}}}}})
     assert key(given, cell) is None
+    assert key(merge(study, {"training": {"validation": {"batch_size": 2}}}), cell) != key(
+        study, cell
+    )
+    assert key(merge(study, {"generation": {"num_beams": 2}}), cell) != key(study, cell)
     mixed = merge(
         study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": "largest"}}}}}
     )
@@ -224,7 +330,8 @@ def test_a_probe_steps_by_the_path_in_use_and_says_why_it_is_another(
     monkeypatch.setattr(LED, "_attach", lambda self, built, path: "this is a test")
     spec = probe_spec(study, data, tmp_path, cell)
     for size in (1, 2):
-        assert probe_batch_size._steps(spec, size, torch.device("cpu")) == "stock"
+        found = probe_batch_size._steps(spec, size, torch.device("cpu"))
+        assert found["attention"] == "stock"
     assert capsys.readouterr().out.count("attention is stock: this is a test") == 1
 
 

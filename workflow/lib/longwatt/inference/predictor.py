@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from longwatt.inference.examples import CellExamples
 from longwatt.jobs.torch_device import synchronize
-from longwatt.models.family import Answer, Batch, Family
+from longwatt.models.family import Answer, Batch, Example, Family
+from longwatt.tasks import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Predictor:
         self.device = next(self.model.parameters()).device
 
     def predict(
-        self, examples: CellExamples, groups: Sequence[Sequence[int]]
+        self, examples: CellExamples | Sequence[Example], groups: Sequence[Sequence[int]]
     ) -> Iterator[BatchResult]:
         """Yield the results of each group of positions in `examples`."""
         for group in groups:
@@ -82,6 +83,20 @@ class Predictor:
     def _collated(self, chosen: Sequence[Any]) -> Batch:
         batch = self.family.collate(chosen, self.pad_to, self.target_pad_to)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+
+def prediction_options(
+    settings: Mapping[str, Any], validation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return how validations predict, for `Family.predict`.
+
+    Args:
+        settings: of a training or of its probe: `task`, `protocol` and `generation` count.
+        validation: its settings of validation.
+    """
+    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
+        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
+    return {key: settings[key] for key in ("protocol", "generation")}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

@@ -212,8 +212,8 @@ def _failure(error: Path, status: int, processes: int, kept: int) -> BaseExcepti
     return JobError(
         f"{who} died without a message ({how}); was it killed, or out of memory? If of memory: "
         "lower training.validation.batch_size (a training goes on from its last checkpoint), or "
-        "per_device_batch_size in the cell's budget (it begins anew); finished cells that the "
-        "change applies to are made again"
+        "per_device_batch_size or max_tokens_per_batch in the cell's budget (it begins anew); "
+        "finished cells that the change applies to are made again"
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from longwatt import command_line
 from longwatt.files import read_object
-from longwatt.hub.checkpoints import SENTENCEPIECE, TOKENIZER_FILES, WORDPIECE
-from longwatt.models.adapters import ADAPTER_CONFIG, BASE, adapt, merge_adapters
+from longwatt.hub.checkpoints import ADAPTER_CONFIG, SENTENCEPIECE, TOKENIZER_FILES, WORDPIECE
+from longwatt.models.adapters import BASE, adapt, merge_adapters
 from longwatt.models.errors import ModelError
 from longwatt.provenance.artefacts import differing_files
 

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from longwatt.files import read_object
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Config
 from longwatt.spelling import nearest
+
+ADAPTER_FILE = "adapter_config.json"  # peft's file beside adapters
 
 
 def check_keys(given: Config, known: Any) -> None:
@@ -66,6 +69,29 @@ def check_vocabulary(vocab_size: int, tokenizer: Any) -> None:
         )
 
 
+def check_unquantised(config: Config) -> None:
+    """Raise a ModelError for a configuration of quantised weights, which cannot be trained."""
+    if (found := config.get("quantization_config")) is not None:
+        kind = found.get("quant_method") if isinstance(found, dict) else None
+        method = f" ({kind})" if kind else ""
+        raise ModelError(
+            f"the model's weights are quantised{method}, which is neither trained nor measured "
+            "here; name the checkpoint that they were made from"
+        )
+
+
+def check_whole_model(folder: Path) -> None:
+    """Raise a ModelError for a folder of adapters in place of a model."""
+    adapters = read_object(folder / ADAPTER_FILE)
+    if adapters and not (folder / "config.json").exists():
+        base = adapters.get("base_model_name_or_path")
+        named = f" ({base})" if base else ""
+        raise ModelError(
+            f"{folder} holds an adapter and no model; name its base{named} as the checkpoint, or "
+            "merge the adapter into its base and save the whole model"
+        )
+
+
 def load_weights(load: Callable[..., Any], folder: Path, **kwargs: Any) -> tuple[Any, list[str]]:
     """Load a model in float32 with a `from_pretrained`, from safetensors only.
 
@@ -73,11 +99,22 @@ def load_weights(load: Callable[..., Any], folder: Path, **kwargs: Any) -> tuple
 
     Returns:
         The model, and the sorted names of weights that the folder lacks.
+
+    Raises:
+        ModelError: weights have other sizes than the configuration's.
     """
     import torch
 
     fixed = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
-    model, said = load(str(folder), dtype=torch.float32, **fixed, **kwargs)
+    try:
+        model, said = load(str(folder), dtype=torch.float32, **fixed, **kwargs)
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ModelError(
+            f"{folder} holds weights of other sizes than the model's config says; leave out keys "
+            "of the study's config that change them, such as the number of absolute positions"
+        ) from None
     return model, sorted(said["missing_keys"])
 
 

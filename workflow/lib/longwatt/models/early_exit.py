@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.files import read_object
-from longwatt.models import configurations
+from longwatt.models import attention_choice, configurations
 from longwatt.models.errors import ModelError
 from longwatt.models.exits import encoder_config
 from longwatt.models.exits.rules import ExitRuleError, check_temperatures, exit_rule
 from longwatt.models.family import (
+    EAGER,
+    FLASH,
+    FLEX,
+    SDPA,
+    STOCK,
     Answer,
     Batch,
     Classifier,
@@ -31,6 +36,7 @@ from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from longwatt.models.exits.answers import ExitAnswer
@@ -51,6 +57,7 @@ class EarlyExit(Classifier):
     """Classification by any Hugging Face encoder, at one exit or several."""
 
     task: ClassVar[str] = CLASSIFICATION
+    attention_paths: ClassVar[tuple[str, ...]] = (STOCK, SDPA, EAGER, FLASH, FLEX)
     trained_whole: ClassVar[tuple[str, ...]] = ("dense", "exits")
     pad_token_id: int = 0
     segments: bool = False
@@ -129,7 +136,15 @@ class EarlyExit(Classifier):
         self.segments = encoder_config.has_segments(config)
         if labels:  # it is to be trained, at this length
             built.config.seq_len = seq_len
+        attention_choice.choose(built.encoder, self.attention)
         return built
+
+    def place(self, model: nn.Module, device: torch.device, precision: str) -> nn.Module:
+        """See `Family.place`. It may raise a ModelError: the device lacks the path chosen."""
+        placed = model.to(device)
+        encoder = attention_choice.core(placed).encoder
+        attention_choice.choose_on(encoder, self.attention, device, precision)
+        return placed
 
     def _new(
         self, model: Config, tokenizer: Any, checkpoint: Path | None, labels: Sequence[str]

@@ -57,6 +57,7 @@ class Family(Protocol):
     Attributes:
         task: TEXT or CLASSIFICATION.
         prompted: whether inputs are prompts: a template with the document and its query in it.
+        packs: whether several examples can share a row, none of which sees another (`pack`).
         trained_whole: parts of a model that get no adapters, since they begin untrained.
         attention_paths: the paths of attention to choose from, the default first.
         attention: the path in use, known once a model is built.
@@ -65,6 +66,7 @@ class Family(Protocol):
 
     task: ClassVar[str]
     prompted: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
     trained_whole: ClassVar[tuple[str, ...]] = ()
     attention_paths: ClassVar[tuple[str, ...]] = (STOCK,)
     attention: str = STOCK
@@ -137,6 +139,17 @@ class Family(Protocol):
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """Pad examples to the longest or to fixed lengths, and add the model's masks."""
 
+    def pack(self, chosen: Sequence[Example]) -> Batch:
+        """Join examples to one row without padding, in families that pack.
+
+        Returns:
+            input_ids, position_ids (from 0 in every example) and labels, all (1, their tokens).
+        """
+        raise NotImplementedError(f"{type(self).__name__} packs no examples")
+
+    def check_packing(self, model: nn.Module, precision: str) -> None:
+        """Refuse a placed model that does not keep packed examples apart, by a ModelError."""
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over target tokens or examples (scalar, with gradient)."""
 
@@ -145,9 +158,9 @@ class Family(Protocol):
 
         Args:
             model, batch: the model in evaluation mode, and what `collate` made, on its device.
-            how: for texts the cell's `protocol` and the settings of `generation`. For labels the
-                rule by which to `exit` (None: at the last exit) and the rows of a forward pass
-                (`batch_size`).
+            how: for texts the cell's `protocol` and the settings of `generation`; where inputs are
+                prompts, also the ids that end an answer (`stops`). For labels the rule by which to
+                `exit` (None: at the last exit) and the rows of a forward pass (`batch_size`).
         """
 
     def answers(self, predicted: Any, tokenizer: Any) -> list[Answer]:

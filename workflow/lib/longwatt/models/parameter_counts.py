@@ -17,6 +17,8 @@ from longwatt.models.configurations import without_kind
 from longwatt.models.early_exit import EarlyExit
 from longwatt.models.exits.encoder_config import MODEL_TYPE
 
+DECODER_ONLY = "causal"  # the family of decoder-only models
+ENCODER = "encoder."  # before the names of what lies below the exits
 LONGEST_REASON = 200  # characters; some libraries list all they know
 
 
@@ -26,7 +28,8 @@ def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
     Args:
         models: of each its `family`, `config` (as far as it is known, with its model_type; the rest
             is as transformers has it), `exits` of the study (None for a whole encoder, or another
-            family) and the number of `labels`.
+            family), the number of `labels`, and, where only trained parameters are to be counted,
+            the study's `lora`.
 
     Returns:
         For each model its parameters, or why it cannot be built.
@@ -42,16 +45,88 @@ def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
 
 
 def count_parameters(
-    family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int
+    family: str,
+    config: Mapping[str, Any],
+    exits: Mapping[str, Any] | None,
+    labels: int,
+    lora: Mapping[str, Any] | None = None,
 ) -> int:
-    """Count the parameters of one model. Arguments are as in `counted`."""
+    """Count the parameters of one model, of one with adapters those that are trained.
+
+    Arguments are as in `counted`.
+    """
     import torch
 
-    own: Any = load_family(family)
     with torch.device("meta"):
-        is_encoder = isinstance(own, EarlyExit)
-        built = _encoder(config, exits, labels) if is_encoder else _whole(own, config)
+        built = _built(family, config, exits, labels)
+    if lora is not None:
+        return _trained(built, lora)
     return sum(parameter.numel() for parameter in built.parameters())
+
+
+def _built(
+    family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int
+) -> Any:
+    if family == DECODER_ONLY:
+        return _decoder(config)
+    own: Any = load_family(family)
+    if isinstance(own, EarlyExit):
+        return _encoder(config, exits, labels)
+    return _whole(own, config)
+
+
+def _trained(built: Any, lora: Mapping[str, Any]) -> int:
+    """Count the parameters of a model's adapters, and those of its classifiers at exits.
+
+    An adapter of a linear layer has `rank` weights for each of its inputs and outputs, and DoRA one
+    more for each output.
+    """
+    from longwatt.models.exits.model import EarlyExitModel
+
+    rank, dora = int(lora["rank"]), int(lora.get("kind") == "dora")
+    sides = _adapted(built, lora.get("target_modules"))
+    adapters = sum(rank * (inputs + outputs) + dora * outputs for inputs, outputs in sides)
+    if not isinstance(built, EarlyExitModel):
+        return adapters
+    named = built.named_parameters()
+    above: int = sum(own.numel() for name, own in named if not name.startswith(ENCODER))
+    return adapters + above
+
+
+def _adapted(built: Any, targets: Sequence[str] | None) -> list[tuple[int, int]]:
+    """List inputs and outputs of the linear layers that have adapters.
+
+    Args:
+        built: the model.
+        targets: ends of their names; None for all but the output layer and classifiers at exits.
+    """
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    from longwatt.models.exits.model import EarlyExitModel
+
+    found, head = [], built.get_output_embeddings()
+    inside = ENCODER if isinstance(built, EarlyExitModel) else ""
+    for name, module in built.named_modules():
+        if not isinstance(module, Linear | Conv1D) or not name.startswith(inside):
+            continue
+        ends = [f".{name}".endswith(f".{target}") for target in targets or ()]
+        if any(ends) if targets else module is not head:
+            sides = module.weight.shape  # of a Conv1D the other way round
+            found.append(
+                (sides[0], sides[1]) if isinstance(module, Conv1D) else (sides[1], sides[0])
+            )
+    if not found:
+        raise ValueError(f"no linear layer ends in any of {', '.join(targets or ())}")
+    return found
+
+
+def _decoder(config: Mapping[str, Any]) -> Any:
+    """Build a decoder-only model."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    complete = _completed(AutoConfig.for_model(config["model_type"]), config)
+    return AutoModelForCausalLM.from_config(complete)
 
 
 def _whole(family: Any, config: Mapping[str, Any]) -> Any:

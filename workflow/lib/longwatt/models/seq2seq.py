@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Config
+from longwatt.models.family import EAGER, FLASH, FLEX, SDPA, STOCK, Config
 from longwatt.spelling import nearest
 
 # Kinds that need something special, each with a family of the same name.
@@ -16,6 +16,7 @@ OWN_FAMILIES = ("bigbird_pegasus", "led")
 class Seq2Seq(EncoderDecoder):
     """An encoder-decoder whose kind is `model_type` in the study's or the checkpoint's config."""
 
+    attention_paths: ClassVar[tuple[str, ...]] = (STOCK, SDPA, EAGER, FLASH, FLEX)
     config_class = "AutoConfig"
     model_class = "AutoModelForSeq2SeqLM"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.disk_space import GIB
-from longwatt.plan.model_shapes import Shape
+from longwatt.plan.model_shapes import AnyShape
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.plan.work import LARGEST_BATCH
 from longwatt.processes import CGROUPS, quota_cores
@@ -188,7 +188,7 @@ def works_of(stages: Stages) -> dict[str, CellWork]:
     }
 
 
-def work_of(chosen: Mapping[str, Any], shape: Shape) -> CellWork:
+def work_of(chosen: Mapping[str, Any], shape: AnyShape) -> CellWork:
     """Find the work of one cell.
 
     A batch of unknown size counts as one that is common.
@@ -198,14 +198,21 @@ def work_of(chosen: Mapping[str, Any], shape: Shape) -> CellWork:
         shape: of its model, as far as the study says it.
     """
     budget, training = chosen["budget"], chosen["training"]
-    given = budget["per_device_batch_size"]
-    tokens = chosen["seq_len"] * (LARGEST_BATCH if given == grid.LARGEST else int(given))
+    tokens = _most_tokens(budget, chosen["seq_len"])
     kept = WIDTHS_KEPT * shape.d_model + FFNS_KEPT * shape.encoder_ffn
     kept = shape.d_model if training["activation_checkpointing"] else kept
     floats = FLOATS_OF_PARAMETERS * shape.parameters + tokens * shape.encoder_layers * kept
     processes = grid.device_count(budget)
     least_gib = JOB_GIB + processes * (WORKER_GIB + FLOAT_BYTES * floats / GIB)
     return CellWork(float(tokens * shape.d_model**2), least_gib, processes)
+
+
+def _most_tokens(budget: Mapping[str, Any], seq_len: int) -> int:
+    """Return the tokens of the largest batch of a device, one example at least."""
+    if most := budget.get("max_tokens_per_batch"):
+        return max(seq_len, int(most))
+    given = budget["per_device_batch_size"]
+    return seq_len * (LARGEST_BATCH if given == grid.LARGEST else int(given))
 
 
 def machine_memory_gib() -> float:

@@ -72,6 +72,8 @@ LABELLED_DATA = {
     "snli": Data({"train": 549367, "validation": 9842, "test": 9824}, 20.3, 1.0),
     "multi_nli": Data({"train": 392702, "validation": 9815, "test": 9832}, 29.2, 1.0),
 }
+# Words of a question and of an answer, counted in SQuAD's dev set.
+SQUAD_QUERY, SQUAD_ANSWER = 10.0, 3.2
 # Counted in the package.
 ACLSUM_SENTENCES = Data({"train": 3868, "validation": 1978, "test": 3766}, 26.1, 1.0)
 
@@ -96,8 +98,11 @@ def data_of(
         )
         words_in, words_out = float(first["words_in_mean"]), float(first["words_out_mean"])
         return Data(rows, words_in, words_out, examples)
-    if source == "needle":
+    if source in ("needle", "squad_articles"):
         rows = {split: int(options[split]) for split in ("train", "validation", "test")}
+        if source == "squad_articles":  # training questions have one reference each
+            words_in = options["words_per_document"] + SQUAD_QUERY
+            return Data(rows, words_in, SQUAD_ANSWER, rows)
         words_in, words_out = options["words_per_document"], options.get("answer_words", 2)
         return Data(rows, float(words_in), float(words_out), rows)
     if source == "aclsum_sentences":

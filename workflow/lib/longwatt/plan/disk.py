@@ -12,9 +12,11 @@ from pathlib import Path
 from longwatt.disk_space import GIB
 from longwatt.jobs.work_folder import KEPT_CHECKPOINTS
 from longwatt.models.parameter_counts import counted
+from longwatt.plan.causal_shapes import CAUSAL_FAMILY, LLAMA
 from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.model_shapes import BERT_LARGE, EXITS_FAMILY
 from longwatt.plan.runtimes import RuntimeModel
+from longwatt.study.model_settings import keeps_adapters, lora_of
 from longwatt.study.settings import COMPARISON_DEFAULTS
 from longwatt.study.stages import Stages
 
@@ -26,6 +28,11 @@ EXAMPLE_BYTES = 300  # of an example's prediction and scores beside its text
 # A compressed energy log per job and per GPU, measured with stand-ins whose readings are noisy.
 LOG_BYTES_PER_S, GPU_LOG_BYTES_PER_S = 150.0, 95.0
 UNKNOWN_LABELS = 3  # of a dataset that is not here yet; a classifier is small anyway
+# The kind of model of each family, as far as its configuration says none.
+PARTS_OF_DISK = {
+    EXITS_FAMILY: {"model_type": "bert", **BERT_LARGE},
+    CAUSAL_FAMILY: {"model_type": "llama", **LLAMA},
+}
 LOGIT_BYTES = 20  # of a number as JSON, what parts it from the next included
 
 
@@ -47,12 +54,17 @@ class Parameters:
         whole: of a model as its checkpoint has it, with all its layers; likewise.
         estimated: models that start as a checkpoint whose configuration is not here yet.
         unknown: why a model cannot be built, as its library says it.
+        trainable: of those of `trained`, the parameters that training changes: all of them, or
+            those of the adapters.
+        kept: of a finished cell's model, the parameters in its file: all, or its adapters'.
     """
 
     trained: Mapping[str, int]
     whole: Mapping[str, int]
     estimated: frozenset[str]
     unknown: Mapping[str, str]
+    trainable: Mapping[str, int]
+    kept: Mapping[str, int]
 
 
 def parameters_of(model: RuntimeModel) -> Parameters:
@@ -61,24 +73,32 @@ def parameters_of(model: RuntimeModel) -> Parameters:
     for name, config in known.items():
         family, exits = entries[name]["family"], entries[name].get("exits")
         # The kind of model is assumed where a configuration names none.
-        bert = {"model_type": "bert", **BERT_LARGE}
-        kind = bert if family == EXITS_FAMILY else {"model_type": "bart"}
+        kind = PARTS_OF_DISK.get(family, {"model_type": "bart"})
         whole_config = config if config.get("model_type") else {**kind, **config}
         same = {"family": family, "config": whole_config, "labels": UNKNOWN_LABELS}
-        asked += [{**same, "exits": exits}, {**same, "exits": None}]
+        built = {**same, "exits": exits}
+        asked += [built, {**same, "exits": None}, {**built, "lora": lora_of(entries[name])}]
     counts = counted(asked)
-    trained, whole = (dict(zip(known, counts[part::2], strict=True)) for part in (0, 1))
+    trained, whole, changed = (dict(zip(known, counts[part::3], strict=True)) for part in range(3))
     drawn = {name for name in known if entries[name]["initialisation"] == "random"}
+    numbers = [
+        {name: count for name, count in found.items() if isinstance(count, int)}
+        for found in (trained, whole, changed)
+    ]
+    adapters = {name for name in known if keeps_adapters(entries[name])}
+    stories = {**whole, **trained, **changed}
     return Parameters(
-        trained={name: count for name, count in trained.items() if isinstance(count, int)},
-        whole={name: count for name, count in whole.items() if isinstance(count, int)},
+        trained=numbers[0],
+        whole=numbers[1],
         estimated=frozenset(n for n in known if n not in drawn and not model.configs.get(n)),
-        unknown={n: why for n, why in {**whole, **trained}.items() if isinstance(why, str)},
+        unknown={name: why for name, why in stories.items() if isinstance(why, str)},
+        trainable=numbers[2],
+        kept={**numbers[0], **{name: n for name, n in numbers[2].items() if name in adapters}},
     )
 
 
 def checkpoint_bytes(count: int) -> int:
-    """Return the most bytes that a training of `count` parameters keeps while under way.
+    """Return the most bytes that a training keeps which changes `count` parameters.
 
     These are checkpoints (weights and Adam's moments), those kept and one being written, and the
     best weights that each of them refers to.
@@ -102,10 +122,10 @@ def disk(
         seconds: of every cell and part; energy logs grow with them.
         together: the cells that train at once where their checkpoints take most.
     """
-    counts = parameters.trained
-    finished = sum(counts.get(cell.model, 0) * WEIGHT_BYTES for cell in stages.cells.values())
+    counts, cells = parameters.trainable, stages.cells.values()
+    finished = sum(parameters.kept.get(cell.model, 0) * WEIGHT_BYTES for cell in cells)
     under_way = [checkpoint_bytes(counts.get(stages.cells[name].model, 0)) for name in together]
-    kept = f"weights in fp32 of each cell ({len(stages.cells)})"
+    kept = f"weights in fp32 of each cell, or its adapters ({len(stages.cells)})"
     each = f"{KEPT_CHECKPOINTS} checkpoints kept and one being written, best weights"
     at_once = f"{len(under_way)} at once: {each}"
     return [

@@ -1,7 +1,7 @@
 """Shapes of models and their operations, as far as their configurations are known.
 
 A model is an encoder-decoder, or an encoder with classifiers after some of its layers, above which
-nothing is built.
+nothing is built. Decoder-only models are in `longwatt.plan.causal_shapes`.
 
 Read at parse time: the standard library only.
 """
@@ -13,7 +13,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from longwatt.models.family import FAST, STOCK
+from longwatt.models.family import FAST, SDPA, STOCK
+from longwatt.plan.causal_shapes import (
+    CAUSAL_FAMILY,
+    CAUSAL_HUB_CONFIGS,
+    CausalShape,
+    causal_shape,
+)
+from longwatt.plan.operations import (
+    INNER,
+    KEY_WEIGHTS,
+    MIXING,
+    OUTER,
+    QUERY_WEIGHTS,
+    VALUE,
+    Matrix,
+    PassOperations,
+    PlannedAdapters,
+    products,
+)
 
 # BigBird gathers its blocks in memory. arXiv 2204.07288 reports 48 h for it where LED-large takes
 # 14, on GovReport at 4096 tokens; a third more operations explain 19 of these hours.
@@ -39,6 +57,7 @@ class Shape:
         full_below: length in tokens up to which attention is full nevertheless.
         sparse_cost: factor by which sparse attention takes longer than its operations say.
         exits: layers of an encoder alone with a classifier after them, counted from 0, ascending.
+        adapters: of its matrices; None where all its weights are trained.
     """
 
     d_model: int = 1024
@@ -54,16 +73,28 @@ class Shape:
     full_below: int = 0
     sparse_cost: float = 1.0
     exits: tuple[int, ...] = ()
+    adapters: PlannedAdapters | None = None
+
+    @property
+    def passed_layers(self) -> int:
+        """Layers of a forward pass over an input and its target."""
+        return self.encoder_layers + self.decoder_layers
 
     def encode(self, length: float) -> float:
         """Return the operations of encoding `length` tokens through all layers."""
+        return self.encoding(length).forward
+
+    def encoding(self, length: float) -> PassOperations:
+        """Return the operations of encoding `length` tokens, by their kind."""
         if self.chunk:
             length = math.ceil(length / self.chunk) * self.chunk
-        projections = 2 * self.projections * self.d_model**2 + 4 * self.d_model * self.encoder_ffn
         sparse = self.window is not None and length > self.full_below
-        cost = self.sparse_cost if sparse else 1.0
-        seen = self._seen(length)
-        return cost * length * self.encoder_layers * (projections + 4 * self.d_model * seen)
+        pairs = 4 * self.encoder_layers * self.d_model * length * self._seen(length)
+        further = (self.projections - 4) * self.d_model**2  # LED's of global tokens
+        matrices = [*_attending(self.d_model), *_feeding(self.d_model, self.encoder_ffn)]
+        own = products(matrices, length, self.encoder_layers, self.adapters, rest=further)
+        found = own + PassOperations(attention=pairs)
+        return found.times(self.sparse_cost) if sparse else found
 
     def _seen(self, length: float) -> float:
         """Return the keys that are multiplied with a mean query of the encoder."""
@@ -79,12 +110,26 @@ class Shape:
 
     def decode(self, targets: float, length: float) -> float:
         """Return the operations of decoding `targets` tokens over `length` encoded ones."""
+        return self.decoding(targets, length).forward
+
+    def decoding(self, targets: float, length: float) -> PassOperations:
+        """Return the operations of decoding, by their kind. Arguments: see `decode`."""
         if not self.decoder_layers:
-            return 0.0
-        own = 12 * self.d_model**2 + 4 * self.d_model * (self.decoder_ffn + targets / 2 + length)
-        memory = 4 * self.d_model**2 * length  # keys and values of the input, once for each layer
-        output = targets * 2 * self.d_model * self.vocabulary
-        return self.decoder_layers * (targets * own + memory) + output
+            return PassOperations()
+        width, layers, adapters = self.d_model, self.decoder_layers, self.adapters
+        own = [*_attending(width), *_feeding(width, self.decoder_ffn)]
+        pairs = 4 * layers * width * targets * (targets / 2 + length)
+        head = 2 * targets * width * self.vocabulary
+        # Keys and values of the input are made once for each layer.
+        return (
+            products([*own, *_reading(width)], targets, layers, adapters)
+            + products(_memory(width), length, layers, adapters)
+            + PassOperations(attention=pairs, head=head)
+        )
+
+    def teaching(self, targets: float, length: float) -> PassOperations:
+        """Return the operations of one pass over an input and its target."""
+        return self.encoding(length) + self.decoding(targets, length)
 
     @property
     def parameters(self) -> int:
@@ -109,6 +154,31 @@ class Shape:
         needed = min(int(rule.get("patience", 1)), len(self.exits))  # so many must have agreed
         first, last = self.exits[needed - 1] + 1, self.exits[-1] + 1
         return (first + last) / 2 / last
+
+
+AnyShape = Shape | CausalShape
+
+
+def _attending(width: int) -> list[Matrix]:
+    """List the matrices of a layer's attention to its own tokens."""
+    kinds = (QUERY_WEIGHTS, KEY_WEIGHTS, VALUE)
+    first = [Matrix(names, width, width, first=True) for names in kinds]
+    return [*first, Matrix(MIXING, width, width)]
+
+
+def _feeding(width: int, inner: int) -> list[Matrix]:
+    """List the matrices of a feed-forward block."""
+    return [Matrix(INNER, width, inner), Matrix(OUTER, inner, width)]
+
+
+def _reading(width: int) -> list[Matrix]:
+    """List the matrices by which a decoder's own tokens read the input."""
+    return [Matrix(QUERY_WEIGHTS, width, width), Matrix(MIXING, width, width)]
+
+
+def _memory(width: int) -> list[Matrix]:
+    """List the matrices that make a decoder's keys and values of the input."""
+    return [Matrix(KEY_WEIGHTS, width, width), Matrix(VALUE, width, width)]
 
 
 # Names of the same thing in the configurations of different families.
@@ -149,6 +219,7 @@ LED_BASE = {
     "decoder_ffn_dim": 3072, "attention_window": 1024,
 }  # fmt: skip
 HUB_CONFIGS: dict[str, dict[str, Any]] = {
+    **CAUSAL_HUB_CONFIGS,
     "allenai/led-base-16384": LED_BASE,
     "allenai/led-large-16384": {"attention_window": 1024},
     "google/bigbird-pegasus-large-pubmed": {},
@@ -174,20 +245,30 @@ def shape_of(
     config: Mapping[str, Any],
     exits: Mapping[str, Any] | None = None,
     attention: str = STOCK,
-) -> Shape:
+    lora: Mapping[str, Any] | None = None,
+) -> AnyShape:
     """Find the shape of a model.
 
     Args:
         family: its `family` in the study; led and bigbird_pegasus have sparse attention, early_exit
-            is an encoder.
+            is an encoder, causal is a decoder alone.
         config: its configuration as far as it is known; the rest is as in `Shape`, or as the kind
             of encoder has it.
         exits: its `exits` in the study; None for a whole encoder, as a checkpoint has it, or
             another family.
         attention: the path that it takes.
+        lora: its adapters in the study; None where all its weights are trained.
     """
+    if family == CAUSAL_FAMILY:
+        return causal_shape(config, SDPA if attention == STOCK else attention, lora)
+    adapters = PlannedAdapters.of(lora)
     if family == EXITS_FAMILY:
-        return _encoder(config, exits)
+        return replace(_encoder(config, exits), adapters=adapters)
+    return replace(_encoder_decoder(family, config, attention), adapters=adapters)
+
+
+def _encoder_decoder(family: str, config: Mapping[str, Any], attention: str) -> Shape:
+    """Find the shape of an encoder-decoder. Arguments are as in `shape_of`."""
     config = {**FAMILY_DEFAULTS.get(family, {}), **config}
     shape = _named(config)
     if family == "led":

@@ -20,6 +20,7 @@ from longwatt.plan.cell_cores import CellCores
 from longwatt.plan.disk import Parameters, Share, checkpoint_bytes, disk, parameters_of
 from longwatt.plan.forecast import CellPart, Miss, Powers, foretell, jobs, misses
 from longwatt.plan.makespan import Span
+from longwatt.plan.memory import MemoryMiss, MemoryParts, cell_memory, memory_miss
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.study.cells import FINETUNE, RECORD
 from longwatt.study.model_settings import initial_weights
@@ -168,12 +169,23 @@ class Plan:
     @cached_property
     def disk(self) -> list[Share]:
         """Disk that the study takes."""
-        counts, cells = self.parameters.trained, self.stages.cells
+        counts, cells = self.parameters.trainable, self.stages.cells
         weight = {n: float(checkpoint_bytes(counts.get(c.model, 0))) for n, c in cells.items()}
         trainings = [span for span in self.spans if span.job.part == FINETUNE]
         together = makespan.most_at_once(trainings, weight)
         seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
         return disk(self.stages, self.runtimes, self.parameters, seconds, together)
+
+    @cached_property
+    def memory(self) -> dict[str, MemoryParts | None]:
+        """Forecast the peak memory of every training, None where its model is unknown."""
+        whole, changed = self.parameters.trained, self.parameters.trainable
+        return {n: cell_memory(self.runtimes, n, whole, changed) for n in self.stages.cells}
+
+    @cached_property
+    def memory_miss(self) -> MemoryMiss | None:
+        """Compare forecast memory with measured peaks, None without any."""
+        return memory_miss(self.runtimes.rows, self.memory, self.finished)
 
     @cached_property
     def misses(self) -> dict[str, list[Miss]]:

@@ -127,6 +127,8 @@ def facts(plan: Plan) -> dict[str, Any]:
         **bills,
         "prices": plan.prices,
         "disk": [asdict(share) for share in plan.disk],
+        "memory": {name: parts and asdict(parts) for name, parts in plan.memory.items()},
+        "memory_miss": plan.memory_miss and asdict(plan.memory_miss),
         "misses": {study: [asdict(miss) for miss in found] for study, found in plan.misses.items()},
         "cannot_stop_early": [part.cell.name for part in plan.parts if part.cannot_stop_early],
     }
@@ -186,6 +188,7 @@ def plan_page(plan: Plan) -> list[Section]:
         _validations(plan),
         _stuck(plan),
         _disk(plan),
+        _memory(plan),
         Section("What this rests on", [assumptions, *left_out]),
         _error(plan),
     ]
@@ -412,6 +415,63 @@ def _disk(plan: Plan) -> Section:
     return Section("Disk", [Table(rows, ["what", "source"]), *_parameters(plan.parameters)])
 
 
+MEMORY_NOTE = (
+    "Forecast peaks of a training on one device, of a mean batch: a batch of the longest examples "
+    "takes more."
+)
+
+
+def _memory(plan: Plan) -> Section:
+    """Show the forecast peak of each model, length and budget, and its error."""
+    text: list[str | Table] = [MEMORY_NOTE, Table(_memory_rows(plan), ["model", "budget"])]
+    known = {name: parts for name, parts in plan.memory.items() if parts is not None}
+    if known:
+        largest = max(known, key=lambda name: known[name].total)
+        parts = ", ".join(f"{what} {gib(size)}" for what, size in vars(known[largest]).items())
+        text.append(f"The largest is {largest}: {gib(known[largest].total)}, of which {parts}.")
+    limits = {n: _memory_limit(plan, n) for n in known}
+    over = [n for n, most in limits.items() if most is not None and known[n].total > most]
+    if over:
+        said = f"{how_many(len(over), 'cell')} may need more than memory_gib_per_gpu allows"
+        text.append(f"Warning: {said}, the first of them {over[0]} ({gib(limits[over[0]] or 0)}).")
+    return Section("Memory", [*text, _memory_error(plan)])
+
+
+def _memory_limit(plan: Plan, name: str) -> float | None:
+    """Return the GiB that a cell may take, its libraries included."""
+    parts = plan.memory[name]
+    most = plan.stages.study["budgets"][plan.stages.cells[name].budget].get("memory_gib_per_gpu")
+    return None if most is None or parts is None else float(most) + parts.libraries
+
+
+def _memory_rows(plan: Plan) -> list[dict[str, str]]:
+    """Make a row for each model, length and budget, of its largest cell."""
+    groups: dict[tuple[str, int, str], list[float | None]] = {}
+    for name, cell in plan.stages.cells.items():
+        parts = plan.memory[name]
+        key = cell.model, cell.seq_len, cell.budget
+        groups.setdefault(key, []).append(None if parts is None else parts.total)
+    return [
+        {
+            "model": model,
+            "length": f"{length:,}",
+            "budget": budget,
+            "memory, GiB": number(max((t for t in totals if t is not None), default=None), ".2f"),
+        }
+        for (model, length, budget), totals in groups.items()
+    ]
+
+
+def _memory_error(plan: Plan) -> str:
+    """Say how far forecast peaks are from measured ones."""
+    miss = plan.memory_miss
+    if miss is None:
+        return "It is a forecast that no measured peak of this study has been compared with yet."
+    median, worst = wording.times(miss.median, ".2f"), wording.times(miss.worst, ".2f")
+    cells = how_many(miss.cells, "measured cell")
+    return f"It is off by {median} (median of {cells}), {worst} at worst ({miss.worst_cell})."
+
+
 def _parameters(found: Parameters) -> list[str]:
     """Say how many parameters models have, and which of these numbers are not known yet."""
     sizes = [
@@ -566,7 +626,7 @@ def _data_source(plan: Plan, name: str) -> str:
     words = f"words x {TOKENS_PER_WORD} tokens"
     if plan.runtimes.facts.get(name, {}).get("splits"):
         return f"the dataset itself; {words}"
-    if entry["source"] == "needle":
+    if entry["source"] in ("needle", "squad_articles"):
         return f"its options; {words}"
     if entry.get("options", {}).get("task") in data_sizes.SCROLLS_DATA:
         return f"arXiv 2204.07288; {words}"

@@ -26,11 +26,12 @@ from longwatt.layout.wording import NA
 from longwatt.models.family import STOCK
 from longwatt.plan import work as foreseen
 from longwatt.plan.data_sizes import Data, data_of
-from longwatt.plan.model_shapes import HUB_CONFIGS, Shape, shape_of
+from longwatt.plan.model_shapes import HUB_CONFIGS, AnyShape, shape_of
 from longwatt.plan.work import Steps, Work, mean_steps, median_steps, most_steps, training_work
 from longwatt.study import cells as grid
 from longwatt.study import settings
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD, Cell
+from longwatt.study.model_settings import keeps_adapters, lora_of
 from longwatt.study.summary_columns import INFERENCE
 
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
@@ -45,7 +46,11 @@ LIKENESS: dict[str, Callable[[Cell], tuple[Any, ...]]] = {
     "study": lambda cell: (),
 }
 UNKNOWN = ("", "NA")  # of a column
-OTHER_THREADS = ", with other threads"  # behind a likeness: how the measured cells differ
+# Behind a likeness: how the measured cells differ.
+OTHER_THREADS = ", with other threads"
+OTHER_ADAPTERS = ", with other adapters or none"
+WHOLE = "all weights"  # in place of a kind of adapter, where none is at work
+ANY_ADAPTERS = "any adapters"
 
 
 @dataclass(frozen=True)
@@ -88,21 +93,37 @@ class _Ratios:
         return self.by_cell.get(replace(cell, seed=0), (0.0, 0))
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How a cell computes: its path of attention and its kind of adapters."""
+
+    path: str
+    adapters: str
+
+
 # By kind, likeness, what is alike, and whether they were measured with other threads.
 Ratios = dict[tuple[str, str, tuple[Any, ...], bool], _Ratios]
+# In this order measured cells are asked: with other threads or not, with other adapters or not.
+NEARNESS = (
+    (False, False, ""),
+    (False, True, OTHER_ADAPTERS),
+    (True, False, OTHER_THREADS),
+    (True, True, OTHER_THREADS + OTHER_ADAPTERS),
+)
 
 
 def _most_alike(
-    ratios: Ratios, kind: str, cell: Cell, path: str, without: Cell | None
+    ratios: Ratios, kind: str, cell: Cell, way: _Way, without: Cell | None
 ) -> tuple[float, str | None, int]:
     """Return the mean ratio of the cells most like one, their likeness and their count.
 
     A speed by one path of attention says nothing of another's. Cells that were measured with other
-    threads count only where there are no others.
+    threads, or with other adapters, count only where there are no others.
     """
-    for other_threads, said in ((False, ""), (True, OTHER_THREADS)) if ratios else ():
+    for other_threads, other_adapters, said in NEARNESS if ratios else ():
+        adapters = ANY_ADAPTERS if other_adapters else way.adapters
         for likeness, of in LIKENESS.items():
-            key = (kind, likeness, (*of(cell), path), other_threads)
+            key = (kind, likeness, (*of(cell), way.path, adapters), other_threads)
             mean, count = ratios.get(key, _Ratios()).scale(without)
             if count:
                 return mean, likeness + said, count
@@ -180,8 +201,8 @@ class RuntimeModel:
 
     def _scaled(self, seconds: float, kind: str, cell: Cell, out: Cell | None = None) -> Prediction:
         """Scale modelled seconds by the ratio of the measured cells most like this one."""
-        path = self.attention(cell)
-        scale, likeness, count = _most_alike(self._ratios, kind, cell, path, out)
+        way = self._way(cell, kind)
+        scale, likeness, count = _most_alike(self._ratios, kind, cell, way, out)
         return Prediction(seconds * scale, likeness, count)
 
     def measured_depth(self, name: str, part: str, without: str | None = None) -> float | None:
@@ -196,7 +217,7 @@ class RuntimeModel:
             None where none was measured, or examples run through all layers.
         """
         cell, out = self.cells[name], None if without is None else self.cells[without]
-        share, _, count = _most_alike(self._depths, part, cell, self.attention(cell), out)
+        share, _, count = _most_alike(self._depths, part, cell, self._way(cell, part), out)
         return share if count else None
 
     def mean(self, name: str) -> Prediction:
@@ -289,6 +310,10 @@ class RuntimeModel:
             budget["per_device_batch_size"] = found
         return chosen
 
+    def training_settings(self, name: str) -> dict[str, Any]:
+        """Return the settings of a cell's training, with its probe's batch size."""
+        return self._chosen(self.cells[name], FINETUNE)
+
     def largest_batch(self, name: str) -> int | None:
         """Return the examples per device that a probe found to fit, or None."""
         cell = self.cells[name]
@@ -317,7 +342,7 @@ class RuntimeModel:
         return known
 
     @cached_property
-    def shapes(self) -> dict[str, Shape]:
+    def shapes(self) -> dict[str, AnyShape]:
         """Shape of each model."""
         models = self.study["models"]
         return {
@@ -326,6 +351,7 @@ class RuntimeModel:
                 known,
                 models[name].get("exits"),
                 settings.attention(self.study, name),
+                lora_of(models[name]),
             )
             for name, known in self.known_configs.items()
         }
@@ -428,10 +454,18 @@ class RuntimeModel:
     def _add(
         self, ratios: Ratios, name: str, part: str, ratio: float, other_threads: bool = False
     ) -> None:
+        cell = self.cells[name]
+        way = self._way(cell, part)
         for likeness, of in LIKENESS.items():
-            cell = self.cells[name]
-            key = (part, likeness, (*of(cell), self.attention(cell)), other_threads)
-            ratios[key].add(cell, math.log(ratio))
+            for adapters in (way.adapters, ANY_ADAPTERS):
+                key = (part, likeness, (*of(cell), way.path, adapters), other_threads)
+                ratios[key].add(cell, math.log(ratio))
+
+    def _way(self, cell: Cell, kind: str) -> _Way:
+        """Say how a cell trains or predicts, which it does alone where adapters are merged."""
+        entry, trains = self.study["models"][cell.model], kind in (FINETUNE, PACE)
+        at_work = lora_of(entry) if trains or keeps_adapters(entry) else None
+        return _Way(self.attention(cell), WHOLE if at_work is None else str(at_work["kind"]))
 
     @cached_property
     def _other_threads(self) -> set[tuple[str, str]]:

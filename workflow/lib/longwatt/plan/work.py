@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
-from longwatt.plan.model_shapes import Shape
+from longwatt.plan.model_shapes import AnyShape
 from longwatt.study import cells as grid
 from longwatt.study import settings
 
@@ -23,9 +23,11 @@ GPU_FLOPS = {"fp32": 1.0e13, "tf32": 4.0e13, "bf16": 8.0e13, "fp16": 8.0e13}  # 
 # generation wait for it.
 CPU_LAYER_S = 1e-3
 GPU_LAYER_S = 1e-3
-TRAINING_PASSES = 3  # a forward pass and a backward one of twice its operations
+# Through how many layers' time a training step goes for each layer: a backward pass takes two.
+TRAINING_PASSES = 3
 RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
 LABEL_TOKENS = 1  # a label instead of a text, which nothing decodes
+CHAT_TOKENS = 20  # around a message in a chat template
 LARGEST_BATCH = 8  # examples per device where the largest that fits is asked for and unknown yet
 
 
@@ -107,7 +109,7 @@ def mean_steps(chosen: Mapping[str, Any], data: Data) -> float:
 def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
     """Return the steps of a training that never stops early. Arguments: see `median_steps`."""
     training, budget = chosen["training"], chosen["budget"]
-    effective = grid.step_batch(_per_device_batch(budget), budget).effective
+    effective = grid.step_batch(per_device_batch(chosen, data), budget).effective
     per_epoch = math.ceil(data.rows.get("train", 0) / effective) or 1
     last: float = training["max_steps"] or training["max_epochs"] * per_epoch
     return last
@@ -123,7 +125,7 @@ Steps = Callable[[Mapping[str, Any], Data], float]
 
 
 def training_work(
-    chosen: Mapping[str, Any], shape: Shape, data: Data, steps: Steps = median_steps
+    chosen: Mapping[str, Any], shape: AnyShape, data: Data, steps: Steps = median_steps
 ) -> Work:
     """Foretell the work of a training and the seconds of its parts.
 
@@ -142,7 +144,7 @@ def training_work(
 
 
 def predict_seconds(
-    chosen: Mapping[str, Any], shape: Shape, data: Data, depth: float | None = None
+    chosen: Mapping[str, Any], shape: AnyShape, data: Data, depth: float | None = None
 ) -> float:
     """Foretell the seconds of one inference point.
 
@@ -151,13 +153,18 @@ def predict_seconds(
         shape, data: of its model and dataset.
         depth: share of its layers that a mean example runs; None as `Shape.depth` assumes it.
     """
-    point = chosen["inference"]
+    point, shape = chosen["inference"], _predicting(chosen, shape)
     references = chosen.get("references", settings.COMPARISON_DEFAULTS["references"])
     examples = data.predictions(point["split"], point["max_examples"], references)
     return _prediction_seconds(chosen, shape, data, examples, point, depth)
 
 
-def record_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+def _predicting(chosen: Mapping[str, Any], shape: AnyShape) -> AnyShape:
+    """Leave adapters out where they are merged into the weights, or not used at all."""
+    return shape if chosen.get("lora") else replace(shape, adapters=None)
+
+
+def record_seconds(chosen: Mapping[str, Any], shape: AnyShape, data: Data) -> float:
     """Foretell the seconds of recording every exit's logits, for which all layers are run.
 
     Args:
@@ -173,29 +180,69 @@ def recorded(chosen: Mapping[str, Any], data: Data) -> int:
     return sum(data.inputs(split) for split in chosen["splits"])
 
 
-def _per_device_batch(budget: Mapping[str, Any]) -> int:
+def per_device_batch(chosen: Mapping[str, Any], data: Data) -> int:
+    """Return the examples that a device holds at once, on average.
+
+    Arguments are as in `median_steps`.
+    """
+    budget = chosen["budget"]
+    if most := budget.get("max_tokens_per_batch"):
+        return max(1, int(most // row_tokens(chosen, data)))
     batch = budget["per_device_batch_size"]
     return batch if isinstance(batch, int) else LARGEST_BATCH
 
 
-def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+def _step_seconds(chosen: Mapping[str, Any], shape: AnyShape, data: Data) -> float:
     """Foretell one optimiser step. Devices work at once and messages take no time."""
     training, budget, speed = chosen["training"], chosen["budget"], Speed.of(chosen["budget"])
-    passes = RECOMPUTED_PASSES if training["activation_checkpointing"] else TRAINING_PASSES
-    length = _input_tokens(chosen, data)
-    targets = min(_words(data), training.get("max_target_tokens", LABEL_TOKENS))
-    step = grid.step_batch(_per_device_batch(budget), budget)
+    recomputed = bool(training["activation_checkpointing"])
+    passes = RECOMPUTED_PASSES if recomputed else TRAINING_PASSES
+    step = grid.step_batch(per_device_batch(chosen, data), budget)
     examples = step.effective / step.accumulation / speed.count  # of a mean micro-batch
-    work = examples * (shape.encode(length) + shape.decode(targets, length))
-    layers = shape.encoder_layers + shape.decoder_layers
-    return step.accumulation * passes * speed.seconds(work, layers)
+    made = shape.teaching(target_tokens(chosen, data), input_tokens(chosen, data)).times(examples)
+    work = made.training(frozen=shape.adapters is not None, recomputed=recomputed)
+    return step.accumulation * speed.seconds(work, passes * shape.passed_layers)
 
 
-def _input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
-    """Return the tokens of a mean input as a batch holds it."""
+def input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
+    """Return the tokens of a mean input as a batch holds it, prompt included."""
     padding = chosen.get("padding") or chosen["training"]["padding"]
-    whole = math.inf if padding == "max_length" else data.words_in * TOKENS_PER_WORD
-    return float(min(chosen["seq_len"], whole))
+    packed = "training" in chosen and chosen["training"].get("packing", False)
+    padded = padding == "max_length" and not packed
+    whole = data.words_in * TOKENS_PER_WORD + _prompt_tokens(chosen)
+    return float(min(_input_room(chosen), math.inf if padded else whole))
+
+
+def row_tokens(chosen: Mapping[str, Any], data: Data) -> float:
+    """Return the tokens of a mean example as the rows of a batch count them.
+
+    A prompt and its answer share a row; inputs and targets have rows of their own.
+    """
+    answer = target_tokens(chosen, data) if "prompt" in chosen else 0.0
+    return input_tokens(chosen, data) + answer
+
+
+def target_tokens(chosen: Mapping[str, Any], data: Data) -> float:
+    """Return the tokens of a mean target in training."""
+    return min(_words(data), float(chosen["training"].get("max_target_tokens", LABEL_TOKENS)))
+
+
+def _input_room(chosen: Mapping[str, Any]) -> float:
+    """Return the most tokens of an input. A prompt leaves room for its answer."""
+    if "prompt" not in chosen:
+        return float(chosen["seq_len"])
+    trained = (chosen.get("training") or chosen).get("max_target_tokens", LABEL_TOKENS)
+    generated = chosen.get("generation", {}).get("max_new_tokens", 0)
+    return float(max(1, chosen["seq_len"] - max(trained, generated)))
+
+
+def _prompt_tokens(chosen: Mapping[str, Any]) -> float:
+    """Return the tokens around a document in its prompt, without those of its query."""
+    prompt = chosen.get("prompt")
+    if prompt is None:
+        return 0.0
+    words = prompt["template"].replace("{input}", " ").replace("{query}", " ").split()
+    return len(words) * TOKENS_PER_WORD + (CHAT_TOKENS if prompt["chat"] else 0)
 
 
 def _words(data: Data) -> float:
@@ -205,7 +252,7 @@ def _words(data: Data) -> float:
 
 def _prediction_seconds(
     chosen: Mapping[str, Any],
-    shape: Shape,
+    shape: AnyShape,
     data: Data,
     examples: int,
     how: Mapping[str, Any],
@@ -220,7 +267,7 @@ def _prediction_seconds(
         how: `batch_size`, and for labels the rule by which examples `exit` and `regroup_batches`.
         depth: as `predict_seconds`.
     """
-    speed, length = Speed.of(chosen["budget"]), _input_tokens(chosen, data)
+    speed, length = Speed.of(chosen["budget"]), input_tokens(chosen, data)
     batch = int(how["batch_size"])
     batches = math.ceil(examples / batch / speed.count)
     if not shape.decoder_layers:
@@ -229,14 +276,15 @@ def _prediction_seconds(
         gains = batch == 1 or int(how.get("regroup_batches", 1)) > 1
         layers = shape.encoder_layers * (share if gains else 1.0)
         return batches * speed.seconds(batch * share * shape.encode(length), layers)
-    encoding = speed.seconds(batch * shape.encode(length), shape.encoder_layers)
     if chosen["protocol"] == "teacher_forced":
         targets = min(_words(data), int((chosen.get("training") or chosen)["max_target_tokens"]))
-        decoding = speed.seconds(batch * shape.decode(targets, length), shape.decoder_layers)
-        return batches * (encoding + decoding)
+        taught = shape.teaching(targets, length).times(batch).forward
+        return batches * speed.seconds(taught, shape.passed_layers)
+    encoding = speed.seconds(shape.encoding(length).times(batch).forward, shape.encoder_layers)
     generation = chosen["generation"]
     wanted = min(_words(data), generation["max_new_tokens"])
     tokens: float = max(wanted, generation["min_new_tokens"])
-    work = batch * int(generation["num_beams"]) * shape.decode(tokens, length)
+    rows = batch * int(generation["num_beams"])
+    work = shape.decoding(tokens, length).times(rows).forward
     # Every token is a pass of its own through all layers of the decoder.
     return batches * (encoding + speed.seconds(work, tokens * shape.decoder_layers))

@@ -20,8 +20,8 @@ def trained(summary: pd.DataFrame) -> dict[Key, str]:
     keys = [*PublishedPlace._fields, "protocol"]
     found = {}
     for key, group in summary.groupby(keys, sort=False):
-        sizes = sorted({int(size) for size in group["effective_batch_size"].dropna()})
-        found[tuple(key)] = "/".join(map(str, sizes)) or NA
+        sizes = sorted({float(size) for size in group["effective_batch_size"].dropna()})
+        found[tuple(key)] = "/".join(map(_short, sizes)) or NA
     return found
 
 
@@ -33,12 +33,20 @@ def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, st
         # As many devices as the training says that it had, or for older ones as the study says now.
         known = row.get("processes")
         text = _product(row, devices[row["budget"]] if pd.isna(known) else int(known))
-        found[key] = sorted({*found.get(key, ()), text}, key=lambda t: (int(t.split()[0]), t))
+        found[key] = sorted({*found.get(key, ()), text}, key=lambda t: (float(t.split()[0]), t))
     return {key: " / ".join(texts) for key, texts in found.items()}
 
 
 def _product(row: Mapping[Any, Any], devices: int) -> str:
-    """Write examples per step, as per device x accumulation x devices if several share it."""
+    """Write examples per step, as per device x accumulation x devices if several share it.
+
+    Where batches have so many tokens, the examples are the mean of all steps.
+    """
+    if not pd.isna(tokens := row.get("max_tokens_per_batch")):
+        parts = [f"up to {tokens:.0f} tokens"]
+        if (accumulation := row["gradient_accumulation_steps"]) * devices > 1:
+            parts += [f"{accumulation:.0f}", str(devices)]
+        return f"{_short(row['effective_batch_size'])} ({' x '.join(parts)})"
     names = ("effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps")
     sizes = [row[name] for name in names]
     if any(map(pd.isna, sizes)) or sizes[2] * devices == 1:
@@ -47,6 +55,11 @@ def _product(row: Mapping[Any, Any], devices: int) -> str:
     # A given step that micro-batches cannot share evenly: some hold one example less.
     word = "=" if per_device * accumulation * devices == effective else "<"
     return f"{effective} {word} {per_device} x {accumulation} x {devices}"
+
+
+def _short(size: float) -> str:
+    """Write examples per step, with a decimal where they are a mean."""
+    return f"{size:.1f}".removesuffix(".0")
 
 
 def batch_sizes_table(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact
 from longwatt.provenance.stamps import write_json
 from longwatt.results.example_scores import CEILING, EXAMPLE, LEAD, MAJORITY_COLUMN
 from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.prompts import Prompt
 from longwatt.tokens.references import EACH, compared_examples, compared_texts
 from longwatt.tokens.special_tokens import load_split, load_tokenizer, visible_evidence
 from longwatt.tokens.tokenize import repair_tokens
@@ -73,7 +74,7 @@ def score(
         per_example: Mapping[str, Mapping[str, Any]] = _with_majority(classified, dataset)
         facts = _label_facts(settings, per_example)
     else:
-        ceiling = _ceiling(settings, rows, tokenized, dataset)
+        ceiling = _ceiling(settings, rows, tokenized, tokenizer.parent, dataset)
         facts, per_example = _score_texts(settings, predicted, rows, tokenizer.parent, ceiling)
     _write_examples(examples, per_example)
     rounded = {name: _rounded(value) for name, value in facts.items()}
@@ -229,19 +230,32 @@ def _lead(settings: ScoringSettings, rows: Any, references: References) -> metri
 
 
 def _ceiling(
-    settings: ScoringSettings, rows: Any, tokenized: Path, dataset: Path
+    settings: ScoringSettings, rows: Any, tokenized: Path, tokenizer: Path, dataset: Path
 ) -> dict[str, float] | None:
     """Find the best expected F1 (x 100) of every example, None where it is unknown."""
     chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
     ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
     if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends.values()):
         return None
-    special = read_artefact(tokenized, shared=True)["special_tokens"]
-    seen = {own: visible_evidence(e, settings["seq_len"], special) for own, e in ends.items()}
+    kept = _kept(settings, rows, tokenized, tokenizer)
+    every = zip(ends.items(), kept, strict=True)
+    seen = {own: visible_evidence(found, most) for (own, found), most in every}
     return {
         id_: 100 * best_f1(seen[own], len(ends[own]), chance)
         for id_, own in compared_examples(rows, settings["references"]).items()
     }
+
+
+def _kept(settings: ScoringSettings, rows: Any, tokenized: Path, tokenizer: Path) -> list[int]:
+    """Return how many of every row's input ids the model sees, its query's included."""
+    if "prompt" not in settings:
+        special = read_artefact(tokenized, shared=True)["special_tokens"]
+        return [settings["seq_len"] - special] * len(rows)
+    answer = settings["answer_tokens"]
+    used = load_tokenizer(tokenizer)
+    prompt = Prompt.of(settings["prompt"], used, settings["seq_len"], answer, answer)
+    starts = rows["document_start_tokens"]
+    return [start + room for start, room in zip(starts, prompt.rooms(rows), strict=True)]
 
 
 def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, Any]]) -> None:

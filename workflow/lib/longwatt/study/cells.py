@@ -18,6 +18,8 @@ AXIS_DEFAULTS: dict[str, list[Any]] = {"seeds": [42]}  # that of the paper's pub
 # Texts are generated (the sound way) or predicted from gold inputs, labels are read from logits.
 GENERATED, TEACHER_FORCED, CLASSIFIED = "generated", "teacher_forced", "classified"
 LARGEST = "largest"  # a batch size that is found out by trying
+# A budget's key for batches of so many tokens instead of so many examples.
+MOST_TOKENS = "max_tokens_per_batch"
 # Parts of a cell that are metered.
 FINETUNE = "finetune"
 RECORD = "exits"  # what every exit of a trained model says of every example, recorded once
@@ -102,15 +104,15 @@ class StepBatch:
     effective: int
 
 
-def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str:
+def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str | None:
     """Return a cell's examples per device and step, or LARGEST, from its budget.
+
+    None where batches have so many tokens instead.
 
     Raises:
         StudyError: the budget's table lacks the cell's model or length.
     """
-    found = _of_table(study, cell, "per_device_batch_size")
-    assert found is not None, "the schema requires it"
-    return found
+    return _of_table(study, cell, "per_device_batch_size")
 
 
 def wanted_batch_size(study: Mapping[str, Any], cell: Cell) -> int | None:
@@ -135,10 +137,15 @@ def wanted_batch_size(study: Mapping[str, Any], cell: Cell) -> int | None:
 
 
 def batch_settings(study: Mapping[str, Any], cell: Cell) -> dict[str, int | str | None]:
-    """Return the batch settings of a cell's budget, by their keys there."""
+    """Return the batch settings of a cell's budget, by their keys there.
+
+    MOST_TOKENS is among them only where the budget has it.
+    """
+    tokens = _of_table(study, cell, MOST_TOKENS)
     return {
         "per_device_batch_size": per_device_batch_size(study, cell),
         "effective_batch_size": wanted_batch_size(study, cell),
+        **({} if tokens is None else {MOST_TOKENS: tokens}),
     }
 
 
@@ -173,7 +180,8 @@ def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
     micro-batches as hold them, as equal as can be.
 
     Args:
-        most: examples that a device holds at once: the budget's number, or the largest that fits.
+        most: examples that a device holds at once: the budget's number, the largest that fits, or
+            the mean number of batches of so many tokens.
         budget: see `longwatt.study.settings.finetune_settings`.
     """
     wanted = budget.get("effective_batch_size")

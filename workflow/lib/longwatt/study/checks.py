@@ -16,11 +16,12 @@ from longwatt.hub.checkpoints import known_config, repository_of
 from longwatt.models.errors import ModelError
 from longwatt.models.family import attention_path
 from longwatt.study import published, report_items, report_settings, settings
-from longwatt.study.cells import LARGEST, Cell, classifies, several_exits
+from longwatt.study.cells import LARGEST, MOST_TOKENS, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
-from longwatt.study.generation_checks import check_lengths
 from longwatt.study.model_settings import initial_weights, keeps_adapters
 from longwatt.study.stages import Stages
+from longwatt.study.texts.generation_checks import check_lengths
+from longwatt.study.texts.prompt_checks import check_prompt, check_room, check_template
 
 NEW_FAMILY = (
     "; a new one is one module in workflow/lib/longwatt/models/ with the interface "
@@ -59,6 +60,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.source_names(), f"{where}.source")
         _check_metric(study, name, where)
+        check_template(entry, where)
         options = entry.get("options", {})
         validate(options, datasets.options_schema(entry["source"]), f"{where}.options")
         found = datasets.repository(entry["source"], options)
@@ -72,6 +74,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         _check_attention(entry, where)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
         _check_task(study, name, where)
+        check_prompt(study, name, where)
         _check_lora(entry, where)
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
@@ -88,6 +91,7 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
                 f"{where}.processes is for budgets without GPUs; with GPUs there is one process "
                 "for each"
             )
+        _check_batch(entry, where)
         if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
             raise StudyError(
                 f"{where}: gradient_accumulation_steps follows from effective_batch_size; "
@@ -97,12 +101,29 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
             raise StudyError(
                 f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts"
             )
-        largest = _asks_for_largest(entry["per_device_batch_size"])
+        largest = _asks_for_largest(entry.get("per_device_batch_size"))
         if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
             raise StudyError(
                 f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each "
                 "process may take"
             )
+
+
+def _check_batch(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse a budget without a size of its batches, or with two of them."""
+    sizes = [key for key in ("per_device_batch_size", MOST_TOKENS) if key in entry]
+    if len(sizes) != 1:
+        raise StudyError(
+            f"{where} has {' and '.join(sizes) or 'no batch size'}; give per_device_batch_size "
+            f"(examples that a device computes at once) or {MOST_TOKENS} (tokens that it computes "
+            "at once), one of the two"
+        )
+    if MOST_TOKENS in sizes and entry.get("effective_batch_size"):
+        raise StudyError(
+            f"{where}: with {MOST_TOKENS} a step has no fixed number of examples, so that it "
+            "cannot have effective_batch_size; give gradient_accumulation_steps, or "
+            "per_device_batch_size in place of the tokens"
+        )
 
 
 def _asks_for_largest(batch: Any) -> bool:
@@ -205,6 +226,8 @@ def check_cells(stages: Stages) -> None:
         checked = _Checked(stages, name)
         checked.check_splits()
         checked.check_exits()
+        checked.check_packing()
+        checked.check_batch()
         checked.check_initial()
         checked.check_lengths(configs[checked.cell.model])
 
@@ -263,6 +286,35 @@ class _Checked:
                     "would be judged by what they were fitted to"
                 )
 
+    def check_packing(self) -> None:
+        """Refuse packed rows of a family that pads, and padding beside them."""
+        family, training = self.chosen["model"]["family"], self.chosen["training"]
+        if not training.get("packing"):
+            return
+        where = f"{self.source}: cell {self.name}: training.packing is true, but"
+        if not models.load_family(family).packs:
+            able = [one for one in models.family_names() if models.load_family(one).packs]
+            raise StudyError(
+                f"{where} the family {family} pads its batches; families that pack: "
+                f"{', '.join(able)}. Set it to false in the `training` of models."
+                f"{self.cell.model}"
+            )
+        if training["padding"] == "max_length":
+            raise StudyError(
+                f"{where} training.padding is max_length, and packed rows have no padding; leave "
+                "out one of the two"
+            )
+
+    def check_batch(self) -> None:
+        """Refuse a batch of so few tokens that it may not hold one example."""
+        most = self.chosen["budget"].get(MOST_TOKENS)
+        if most is not None and most < self.cell.seq_len:
+            raise StudyError(
+                f"{self.source}: budgets.{self.cell.budget}.{MOST_TOKENS} is {most}, but one "
+                f"example of the cell {self.name} may have {self.cell.seq_len} tokens (seq_len); "
+                "raise it to that at least, or give a table by model and length"
+            )
+
     def check_initial(self) -> None:
         """Refuse to predict before training where nothing could be predicted."""
         before = [key for key, p in self.points.items() if initial_weights(p["inference"])]
@@ -308,6 +360,9 @@ class _Checked:
         points = {f"inference.{key}.generation": p["generation"] for key, p in self.points.items()}
         found = {"generation": self.chosen["generation"], **points}
         tokenizer = self.study["tokenizers"][self.study["models"][self.cell.model]["tokenizer"]]
-        problem = check_lengths(self.chosen["training"]["max_target_tokens"], found, tokenizer)
+        most, prompted = self.chosen["training"]["max_target_tokens"], "prompt" in self.chosen
+        problem = check_lengths(most, found, tokenizer, prompted)
+        for chosen in (self.chosen, *self.points.values()) if prompted else ():
+            problem = problem or check_room(chosen)
         if problem:
             raise StudyError(f"{self.source}: cell {self.name}: {problem}")

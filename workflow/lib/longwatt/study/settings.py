@@ -26,6 +26,7 @@ from longwatt.study.model_settings import (
     prompt_part,
 )
 from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.prompt_templates import answer_room
 
 # Table 4 and the public code of arXiv 2204.07288, unless a comment says otherwise.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -230,8 +231,9 @@ def encoder(model: Mapping[str, Any]) -> str:
 
 
 # Settings of a training and parts of it that decide how large a batch fits.
-PROBED = ("tokens", "checkpoint", "model", "seq_len", "task")
-PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
+PROBED = ("tokens", "checkpoint", "model", "seq_len", "task", "protocol", "generation")
+PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad_norm", "packing")
+PROBED_OF_VALIDATION = ("split", "max_examples", "batch_size", "exit")
 
 
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
@@ -241,10 +243,14 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
     """
     budget, training = chosen["budget"], chosen["training"]
     wanted, devices = budget["effective_batch_size"], grid.device_count(budget)
+    validation = training["validation"]
     return _narrow(
         {
             **{key: chosen[key] for key in PROBED if key in chosen},
             **{key: training[key] for key in PROBED_OF_TRAINING if key in training},
+            "validation": {
+                key: validation[key] for key in PROBED_OF_VALIDATION if key in validation
+            },
             # Where the steps follow from the batch that the probe finds, it allows for several.
             "gradient_accumulation_steps": 2 if wanted else budget["gradient_accumulation_steps"],
             "devices": devices,
@@ -362,13 +368,26 @@ def _scoring(study: StudyDocument, *defaults: Mapping[str, Any]) -> Settings:
 def score_settings(study: StudyDocument, cell: Cell, inference: str) -> Settings:
     """Return what score needs: examples, main metric, bootstrap, and the length for the ceiling."""
     metric = study["datasets"][cell.dataset]["metric"]
-    point = predict_settings(study, cell, inference)["inference"]
+    chosen = predict_settings(study, cell, inference)
+    point = chosen["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
     if grid.classifies(study, cell.dataset):
         task: Settings = {"task": CLASSIFICATION, "metric": metric}
         return _narrow({**task, **examples, **_scoring(study, SCORING_DEFAULTS)})
     scoring = _scoring(study, SCORING_DEFAULTS, COMPARISON_DEFAULTS)
-    return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **scoring})
+    seen = {"seq_len": cell.seq_len, **_room_of_prompt(study, cell, chosen)}
+    return _narrow({"metric": metric, **seen, **examples, **scoring})
+
+
+def _room_of_prompt(study: StudyDocument, cell: Cell, chosen: Mapping[str, Any]) -> Settings:
+    """Return what decides how much of a document stands in a prompt, nothing without one.
+
+    Args:
+        chosen: settings of an inference.
+    """
+    if not (prompt := _prompt(study, cell)):
+        return {}
+    return {**prompt, "answer_tokens": answer_room(chosen)}
 
 
 def tokens_key(study: StudyDocument, cell: Cell) -> str:

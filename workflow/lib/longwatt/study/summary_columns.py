@@ -60,16 +60,17 @@ COLUMNS = (
     "joules_per_output_token", "inference_wasted_energy_kwh", "inference_wasted_energy_flags",
     *costs.COST_COLUMNS, "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib",
     "peak_memory_kind", "effective_batch_size", "per_device_batch_size",
-    "gradient_accumulation_steps", "samples", "input_tokens", "steps", "best_step", "validations",
-    "ended_by", "diverged_step", "stopped_early", "attempts", "parameters",
-    "trainable_parameters", *RECORDED,
+    "max_tokens_per_batch", "gradient_accumulation_steps", "samples", "input_tokens",
+    "padding_share", "steps", "best_step", "validations", "ended_by", "diverged_step",
+    "stopped_early", "attempts", "parameters", "trainable_parameters", *RECORDED,
 )  # fmt: skip
 TRAINING_COLUMNS = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib",
     "peak_memory_kind", "effective_batch_size", "per_device_batch_size",
-    "gradient_accumulation_steps", "samples", "input_tokens", "steps", "best_step", "validations",
-    "ended_by", "diverged_step", "stopped_early", "parameters", "trainable_parameters",
-    "adaptation", "attention_regime", "exit_kind", "exit_layers", "encoder", "encoder_layers",
+    "max_tokens_per_batch", "gradient_accumulation_steps", "samples", "input_tokens",
+    "padding_share", "steps", "best_step", "validations", "ended_by", "diverged_step",
+    "stopped_early", "parameters", "trainable_parameters", "adaptation", "attention_regime",
+    "exit_kind", "exit_layers", "encoder", "encoder_layers",
 )  # fmt: skip
 INFERENCE_COLUMNS = ("inference_samples_per_second", "inference_runtime_s", "mean_layers")
 # Columns without numbers, and the seed, whose size means nothing.
@@ -90,8 +91,8 @@ NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
 EXACT = (
     "seq_len", "parameters", "trainable_parameters", "examples", "effective_batch_size",
-    "score_lead", "score_ceiling", "majority", "encoder_layers", "exit_value",
-    "inference_batch_size",
+    "max_tokens_per_batch", "score_lead", "score_ceiling", "majority", "encoder_layers",
+    "exit_value", "inference_batch_size",
 )  # fmt: skip
 _SCORES = (
     "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",

@@ -164,6 +164,6 @@ def evenly_spread(total: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * total // (2 * wanted) for i in range(wanted)]
 
 
-def visible_evidence(ends: Ids, length: int, special_tokens: int) -> int:
-    """Count the evidence words that survive a cut to `length` tokens."""
-    return sum(end <= length - special_tokens for end in ends)
+def visible_evidence(ends: Ids, kept: int) -> int:
+    """Count the evidence words that are whole in the first `kept` ids of an input."""
+    return sum(end <= kept for end in ends)

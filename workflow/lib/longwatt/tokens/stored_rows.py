@@ -15,6 +15,10 @@ from longwatt.files import read_object
 SPLITS_FILE, STATE_FILE = "dataset_dict.json", "state.json"  # names that `datasets` gives its files
 
 
+class MissingColumn(ValueError):
+    """Stored tokens without a column that is asked for."""
+
+
 class StoredRows:
     """Rows of one split, by number, and its columns, by name.
 
@@ -67,6 +71,11 @@ class StoredRows:
         return StoredRows(self._table, [self._chosen[row] for row in rows])
 
     def _stored(self, name: str, row: int) -> Any:
+        if name not in self._columns:
+            raise MissingColumn(
+                f"the stored tokens have no column {name!r}: an earlier version of longwatt made "
+                "them; remove their folder below resources/tokenized and run again"
+            )
         return self._columns[name][self._chosen[row]]
 
 

@@ -32,9 +32,10 @@ def tokenize_dataset(
     """Tokenize whole inputs and references of every split once.
 
     Writes to `tokens` a `datasets.DatasetDict` with the columns id, input_ids, second_ids (of a
-    pair's second text, empty without one), input_tokens (number of both), labels (one list of ids
-    per reference), references (texts), lead (text) and evidence_ends (by evidence word, how many
-    input ids must be kept for it to be whole). No ids include special tokens.
+    pair's second text, empty without one), input_tokens (number of both), query (text, empty
+    without one), document_start_tokens (how many input ids are the query's), labels (one list of
+    ids per reference), references (texts), lead (text) and evidence_ends (by evidence word, how
+    many input ids must be kept for it to be whole). No ids include special tokens.
     """
     start = time.perf_counter()
     check_records(records)
@@ -151,6 +152,8 @@ def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: Ro
         "input_ids": ids,
         "second_ids": ids,
         "input_tokens": number,
+        "query": text,
+        "document_start_tokens": number,
         "labels": List(ids),
         "references": List(text),
         "lead": text,
@@ -183,20 +186,38 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
     seconds: list[list[int]] = [[]] * len(texts)
     if any(texts):
         seconds = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    columns = zip(records, encoded["input_ids"], seconds, offsets, strict=True)
+    starts = [_document_start(encoded, number, record) for number, record in enumerate(records)]
+    columns = zip(records, encoded["input_ids"], seconds, starts, offsets, strict=True)
     return [
         {
             "id": record.id,
             "input_ids": ids,
             "second_ids": second,
             "input_tokens": len(ids) + len(second),
+            "query": record.input[: record.document_start].strip(),
+            "document_start_tokens": start,
             "labels": tokenizer(list(record.references), add_special_tokens=False)["input_ids"],
             "references": list(record.references),
             "lead": record.lead,
             "evidence_ends": _evidence_ends(record.evidence, places),
         }
-        for record, ids, second, places in columns
+        for record, ids, second, start, places in columns
     ]
+
+
+def _document_start(encoded: Any, number: int, record: Record) -> int:
+    """Return the number of a record's ids before its document.
+
+    A token across the boundary holds white space, or an end of the query that says no more alone:
+    it counts as the document's.
+    """
+    if not record.document_start:
+        return 0
+    places = range(record.document_start, len(record.input))
+    found = (encoded.char_to_token(number, place) for place in places)
+    # Tokenizers drop white space, whose characters then have no token.
+    none = len(encoded["input_ids"][number])
+    return next((int(token) for token in found if token is not None), none)
 
 
 def _evidence_ends(evidence: Ids, offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -41,7 +41,8 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
         Facts for its report: where it comes from, how it was checked, and its files' digests.
 
     Raises:
-        TokenizerError: a checkpoint folder has no tokenizer.json, or the package is not installed.
+        TokenizerError: a checkpoint folder has neither tokenizer.json nor one readable GGUF file,
+            or the package is not installed.
         VocabularyError: the tokenizer made from a checkpoint's vocabulary differs from it.
         HubError: a repository's files are not available.
     """
@@ -114,7 +115,7 @@ def _tokenizer_from_hub(
 
 
 def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Copy a checkpoint's files as they are, except for truncation and padding."""
+    """Copy a checkpoint's files, or make them of its GGUF file, without truncation and padding."""
     problem = checkpoints.missing_checkpoint(settings, checkpoints.missing_tokenizer)
     source = checkpoints.local_folder(settings)
     if problem or source is None:
@@ -122,6 +123,9 @@ def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
     try:
         with recorded_facts(checkpoints.tokenizer_sources(source)) as sources:
             for name, path in checkpoints.tokenizer_sources(source).items():
+                if path.suffix == checkpoints.GGUF.removeprefix("*"):
+                    _save(_read_gguf(path), folder)
+                    continue
                 with whole_path(folder / name) as partial:
                     shutil.copyfile(path, partial)
     except SourceChanged as error:
@@ -134,3 +138,16 @@ def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
     # An installed package is known by its version.
     packaged = "package" in settings
     return {"origin": checkpoints.local_origin(settings)} if packaged else {"sources": sources}
+
+
+def _read_gguf(file: Path) -> Tokenizer:
+    """Read the tokenizer of a GGUF file, its chat template included."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            file.parent, gguf_file=file.name, local_files_only=True
+        )
+    except Exception as error:  # whatever a damaged or unknown file makes of it
+        why = f"{type(error).__name__}: {error}"
+        raise TokenizerError(f"{file}: its tokenizer cannot be read ({why})") from None

@@ -107,6 +107,7 @@ def _as_written(made: Tokenizer, file: Path) -> Tokenizer:
     return PreTrainedTokenizerFast(
         tokenizer_object=_whole(file),
         clean_up_tokenization_spaces=bool(made.clean_up_tokenization_spaces),
+        chat_template=made.chat_template,
         **{role: getattr(made, role) for role in TOKEN_ROLES if getattr(made, role) is not None},
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,15 @@ from transformers import Seq2SeqTrainingArguments, TrainerState, set_seed
 
 from longwatt.energy.marks import Marker
 from longwatt.files import link_or_copy, whole_file, whole_path
-from longwatt.inference.examples import CellExamples, classified, label_names
-from longwatt.inference.predictor import Predictor
+from longwatt.inference.examples import (
+    CellExamples,
+    classified,
+    label_names,
+    layout_of,
+    say_unasked,
+    stops_of,
+)
+from longwatt.inference.predictor import Predictor, prediction_options
 from longwatt.inference.trained_models import ensure_checkpoint, model_files, result_damage
 from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
 from longwatt.jobs.errors import WorkerError
@@ -33,17 +40,17 @@ from longwatt.jobs.work_folder import (
 )
 from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import adapters, load_family
-from longwatt.models.family import Family
+from longwatt.models.family import Batch, Example, Family
 from longwatt.progress import say
 from longwatt.provenance.artefacts import digests, read_artefact
 from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
-from longwatt.study.cells import LARGEST, StepBatch, step_batch
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH, compared_texts
-from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
+from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.tokens.tokenize import repair_tokens
+from longwatt.training.batching import StepBatches, batch_words, lower_words, step_batches
 from longwatt.training.ledger import Ledger, Stopwatch
-from longwatt.training.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
+from longwatt.training.sampling import WeightedExamples
 from longwatt.training.trainer import UNCOUNTED, CellTrainer, Schedule, counts_of
 from longwatt.training.validation import Judge, Validator
 
@@ -149,24 +156,14 @@ def _advice(spec: Spec) -> str:
     """Describe the batch sizes tried, and the settings that need less memory."""
     validation = spec.settings["training"]["validation"]["batch_size"]
     return (
-        f"trained with {batch_of(spec).per_device} examples per device and validated with "
-        f"{validation}, at {spec.settings['seq_len']} tokens. If it was in validation, lower "
+        f"trained with {batch_words(spec)} and validated with {validation} examples, at "
+        f"{spec.settings['seq_len']} tokens. If it was in validation, lower "
         "training.validation.batch_size: this cell then goes on from its last checkpoint. If it "
-        "was in training, lower the budget's per_device_batch_size (and raise its "
-        "gradient_accumulation_steps), or set it to largest, or set "
+        f"was in training, lower {lower_words(spec.settings['budget'])}, or set "
         "training.activation_checkpointing: this cell then begins anew. Finished cells that a "
         "change applies to are trained again: make it in the entry of this cell's model or budget, "
         "not for the whole study"
     )
-
-
-def batch_of(spec: Spec) -> StepBatch:
-    """Return a cell's optimiser step, with the budget's or the largest batch size."""
-    budget = spec.settings["budget"]
-    most = budget["per_device_batch_size"]
-    if most == LARGEST:
-        most = read_artefact(Path(spec.paths["batch_size"]), shared=True)["per_device_batch_size"]
-    return step_batch(int(most), budget)
 
 
 def _had_completed(spec: Spec, work: WorkFolder) -> bool:
@@ -199,28 +196,23 @@ def _trainer(
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
     device = torch_device.prepare(budget)
-    step = batch_of(spec)
-    arguments = _arguments(spec, work, step)
     set_seed(settings["seed"])
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
     model = family.place(_model(spec, family, tokenizer), device, budget["precision"])
     environment.say_attention(family)
+    packing = training.get("packing", False)
+    if packing:
+        family.check_packing(model, budget["precision"])
     examples = _examples(spec, tokenizer, "train", None)
-    _check_size(examples, step)
+    micro_batches = step_batches(spec, examples)
     padded = training["padding"] == "max_length"
     pad_to = settings["seq_len"] if padded else None
     targets = training.get("max_target_tokens") if padded else None
-    # If the step is given, its order and its loss must not depend on how much of it fits a device.
-    given, seed = budget["effective_batch_size"], settings["seed"]
-    rank, processes = distributed.rank(), distributed.world_size()
-    together = step.effective // processes if given else step.per_device
-    sampler = LengthGroupedSampler(examples.lengths, together, seed, training["group_by_length"])
-    tokens = examples.target_tokens if given else None
-    micro_batches = ShardedBatches(sampler, step, rank, processes, tokens)
+    padding = partial(family.collate, pad_to=pad_to, targets=targets)
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     every_steps = training["validation"]["every_steps"]
-    schedule = Schedule(sampler, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
+    schedule = Schedule(micro_batches, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
     trainer = CellTrainer(
         family=family,
         micro_batches=micro_batches,
@@ -230,10 +222,11 @@ def _trainer(
         schedule=schedule,
         patience=training["validation"]["patience"],
         model=model,
-        args=arguments,
+        args=_arguments(spec, work, micro_batches),
         train_dataset=examples,
-        data_collator=partial(_collate, family, pad_to, targets),
+        data_collator=partial(_collate, family.pack if packing else padding),
     )
+    rank, seed = distributed.rank(), settings["seed"]
     if rank > 0:  # equal dropout everywhere would be less of it
         torch.manual_seed(seed * 1_000_003 + rank)
     return trainer
@@ -258,11 +251,11 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
 
 
 def _collate(
-    family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
+    join: Callable[[Sequence[Example]], Batch], micro_batch: WeightedExamples
 ) -> dict[str, Any]:
     """Make a micro-batch with its weight and its counts."""
     examples, weight = micro_batch
-    batch = family.collate(examples, pad_to, targets)
+    batch = join(examples)
     return {**batch, "weight": weight, "counts": counts_of(batch) if weight > 0 else UNCOUNTED}
 
 
@@ -274,20 +267,13 @@ def _validator(
     references = comparison.get("references", "best")
     split, most = validation["split"], validation["max_examples"]
     examples = _examples(spec, tokenizer, split, most, references)
-    how, precision = _how(settings), settings["budget"]["precision"]
+    how = {**prediction_options(settings, validation), **stops_of(examples)}
+    precision = settings["budget"]["precision"]
     predictor = Predictor(
         family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
     judge = _judge(settings, examples, tokenizer)
     return Validator(examples, predictor, judge, validation["batch_size"])
-
-
-def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how validations predict, for `Family.predict`."""
-    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
-        validation = settings["training"]["validation"]
-        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
-    return {key: settings[key] for key in ("protocol", "generation")}
 
 
 def _judge(settings: Mapping[str, Any], examples: CellExamples, tokenizer: Any) -> Judge:
@@ -306,32 +292,22 @@ def _examples(
     if spec.settings.get("task") == CLASSIFICATION:
         return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
-    most = spec.settings["seq_len"], spec.settings["training"]["max_target_tokens"]
     every, said = references in (None, EACH), references or "best"
-    return CellExamples(rows, SpecialTokens.of(tokenizer), *most, every, references=said)
+    examples = CellExamples(rows, layout_of(spec.settings, tokenizer), every, references=said)
+    if distributed.rank() == 0:
+        say_unasked(examples, split)
+    return examples
 
 
-def _check_size(examples: CellExamples, step: StepBatch) -> None:
-    """Refuse a training split smaller than one batch: it would train with another batch size."""
-    if len(examples) < step.effective:
-        raise WorkerError(
-            f"the training split has {len(examples)} examples, fewer than one effective batch of "
-            f"{step.effective} ({step.per_device} per device x {step.accumulation} accumulation "
-            f"steps x {distributed.world_size()} devices); lower per_device_batch_size, "
-            "gradient_accumulation_steps or effective_batch_size in the cell's budget, or give the "
-            "dataset more training rows"
-        )
-
-
-def _arguments(spec: Spec, work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
+def _arguments(spec: Spec, work: WorkFolder, batches: StepBatches) -> Seq2SeqTrainingArguments:
     settings, execution = spec.settings, spec.execution
     training, budget = settings["training"], settings["budget"]
     same = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay")
     return Seq2SeqTrainingArguments(
         **{name: training[name] for name in (*same, "max_grad_norm")},
         output_dir=str(work.path),
-        per_device_train_batch_size=step.per_device,
-        gradient_accumulation_steps=step.accumulation,
+        per_device_train_batch_size=1,  # without effect: `batches` decides
+        gradient_accumulation_steps=batches.accumulation,
         lr_scheduler_type=training["lr_scheduler"],
         warmup_steps=float(training["warmup_ratio"] or 0),  # below 1 it is a ratio
         num_train_epochs=training["max_epochs"] or 1,  # without effect where max_steps is given
@@ -411,7 +387,7 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
-    ledger, settings, step = trainer.ledger, spec.settings, trainer.micro_batches.step
+    ledger, settings, steps = trainer.ledger, spec.settings, trainer.state.global_step
     model = trainer.accelerator.unwrap_model(trainer.model)
     config, inner = model.config.to_dict(), ("pending", "logged")
     kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(inner)}
@@ -419,15 +395,14 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
     return {
         **kept,
         "ended_by": ended_by,
-        "steps": trainer.state.global_step,
+        "steps": steps,
         "epochs": trainer.state.epoch,
         "max_steps": trainer.state.max_steps,
         "train_runtime_s": ledger.runtime_s,
         "train_samples_per_second": ledger.samples / ledger.runtime_s,
         "train_steps_samples_per_second": ledger.samples / ledger.train_s,
-        "per_device_batch_size": step.per_device,
-        "gradient_accumulation_steps": step.accumulation,
-        "effective_batch_size": step.effective,
+        **trainer.micro_batches.facts(ledger.samples, steps),
+        "padding_share": ledger.padding_share,
         **adapters.parameter_counts(model),
         "adaptation": adapters.adaptation(settings["model"].get("lora")),
         "initialisation": settings["model"]["initialisation"],

@@ -46,6 +46,12 @@ class Ledger:
         return {name: getattr(self, name) for name in ("train_s", "validation_s", "checkpoint_s")}
 
     @property
+    def padding_share(self) -> float | None:
+        """Part of all batches' input tokens that was padding, 0 to 1, None before any."""
+        held = self.padded_input_tokens
+        return 1 - self.input_tokens / held if held else None
+
+    @property
     def runtime_s(self) -> float:
         """Training as the published study counts it: validations (and checkpoints) included."""
         return self.train_s + self.validation_s + self.checkpoint_s

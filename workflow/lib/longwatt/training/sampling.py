@@ -88,6 +88,23 @@ class ShardedBatches(Sampler[MicroBatch]):
     world_size: int
     target_tokens: Sequence[int] | None = None  # of every example
 
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of each process in a step, at most."""
+        return self.step.accumulation
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose micro-batches the next iteration yields."""
+        self.order.set_epoch(epoch)
+
+    def facts(self, samples: int, steps: int) -> dict[str, float]:
+        """Return the sizes of batches for training.json, after so many examples and steps."""
+        return {
+            "per_device_batch_size": self.step.per_device,
+            "gradient_accumulation_steps": self.step.accumulation,
+            "effective_batch_size": self.step.effective,
+        }
+
     def __len__(self) -> int:
         full, rest = divmod(len(self.order), self.step.effective)
         return full * self.step.accumulation + self._rounds(rest)
@@ -103,25 +120,39 @@ class ShardedBatches(Sampler[MicroBatch]):
 
     def _share(self, examples: list[int]) -> Iterator[MicroBatch]:
         """Yield this process's part of one optimiser step."""
-        dealt = self._rounds(len(examples)) * self.world_size
         if self.target_tokens is None:
             size = self.step.per_device
             cut = [tuple(examples[at : at + size]) for at in range(0, len(examples), size)]
+            weights = [1.0] * len(cut)
         else:
+            dealt = self._rounds(len(examples)) * self.world_size
             cut = _cut_evenly(examples, min(dealt, len(examples)))
-        weights = self._weights(cut)
-        for number in range(self.rank, dealt, self.world_size):
-            if number < len(cut):
-                yield MicroBatch(cut[number], weights[number] * dealt / len(cut))
-            else:
-                yield MicroBatch(cut[-1][:1], 0.0)
+            weights = weights_by_tokens(cut, self.target_tokens)
+        yield from deal(cut, weights, self.rank, self.world_size)
 
-    def _weights(self, cut: list[tuple[int, ...]]) -> list[float]:
-        """Return the weight of each micro-batch, as a multiple of an equal share."""
-        if self.target_tokens is None:
-            return [1.0] * len(cut)
-        tokens = [sum(self.target_tokens[position] for position in part) for part in cut]
-        return [part * len(cut) / sum(tokens) for part in tokens]
+
+Cut = Sequence[tuple[int, ...]]  # the examples of some micro-batches
+
+
+def weights_by_tokens(cut: Cut, target_tokens: Sequence[int]) -> list[float]:
+    """Weigh a step's micro-batches by their target tokens, as multiples of an equal part."""
+    tokens = [sum(target_tokens[position] for position in part) for part in cut]
+    return [part * len(cut) / sum(tokens) for part in tokens]
+
+
+def deal(cut: Cut, weights: Sequence[float], rank: int, world_size: int) -> Iterator[MicroBatch]:
+    """Yield a process's part of one optimiser step, of which processes get one in turn.
+
+    Args:
+        cut: the step's micro-batches.
+        weights: of each, as a multiple of an equal part.
+    """
+    dealt = -(-len(cut) // world_size) * world_size
+    for number in range(rank, dealt, world_size):
+        if number < len(cut):
+            yield MicroBatch(cut[number], weights[number] * dealt / len(cut))
+        else:
+            yield MicroBatch(cut[-1][:1], 0.0)
 
 
 def _cut_evenly(examples: list[int], pieces: int) -> list[tuple[int, ...]]:

@@ -31,8 +31,9 @@ from longwatt.jobs.worker import die_with_parent
 from longwatt.models import adapters
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
+from longwatt.training.batching import StepBatches
 from longwatt.training.ledger import Stopwatch
-from longwatt.training.sampling import LengthGroupedSampler, MicroBatches, ShardedBatches
+from longwatt.training.sampling import MicroBatches
 from longwatt.training.validation import CutShort, Validator
 
 # Errors of code, not of a disk: a number that JSON cannot hold, a missing name.
@@ -51,7 +52,7 @@ SHOWN = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds"
 class Schedule(TrainerCallback):  # type: ignore[misc]
     """The schedule of validation (every N steps and last), saving (by time) and leaving."""
 
-    sampler: LengthGroupedSampler
+    batches: StepBatches
     stopwatch: Stopwatch
     every_steps: int
     checkpoint_every_s: float
@@ -70,8 +71,8 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
             state.log_history = self.history
 
     def on_epoch_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
-        """Give the sampler its epoch, which is a fraction after a resume."""
-        self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+        """Give the batches their epoch, which is a fraction after a resume."""
+        self.batches.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_step_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
         """Count training from its first step, without loading and skipping seen examples."""
@@ -109,8 +110,12 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
 
 def counts_of(batch: Batch) -> tuple[int, ...]:
     """Count what is BATCH_COUNTS of a batch, before it lies on a device."""
-    mask, labels = batch["attention_mask"], batch["labels"]
-    return len(mask), int(mask.sum()), mask.numel(), int((labels >= 0).sum())
+    targets = int((batch["labels"] >= 0).sum())
+    if "attention_mask" not in batch:  # packed: without padding, positions from 0 in each example
+        positions = batch["position_ids"]
+        return int((positions == 0).sum()), positions.numel(), positions.numel(), targets
+    mask = batch["attention_mask"]
+    return len(mask), int(mask.sum()), mask.numel(), targets
 
 
 def _outlast_signals(worker: int) -> None:
@@ -126,7 +131,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self,
         *,
         family: Family,
-        micro_batches: ShardedBatches,
+        micro_batches: StepBatches,
         validator: Validator,
         stopwatch: Stopwatch,
         work: WorkFolder,

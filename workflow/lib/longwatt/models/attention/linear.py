@@ -38,6 +38,22 @@ def apply(layer: nn.Linear, inputs: Tensor) -> Tensor:
     return linear(inputs, layer.weight, layer.bias)
 
 
+class FastLinear(nn.Linear):
+    """A linear layer whose products go to oneDNN where that pays."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (..., from) to (..., to)."""
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        return linear(rows, self.weight, self.bias).view(*inputs.shape[:-1], -1)
+
+
+def speed_up(model: nn.Module) -> None:
+    """Make all plain linear layers of a model FastLinear, under their names."""
+    for part in model.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = FastLinear
+
+
 def _pays(inputs: Tensor, weight: Tensor) -> bool:
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
         return False

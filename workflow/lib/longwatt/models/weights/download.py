@@ -1,7 +1,8 @@
 """Bring a checkpoint into resources/ as safetensors, from a folder or a hub's repository.
 
-A user's folder must hold safetensors. A repository may hold pickled weights (the published study's
-do). They are opened as plain tensors only, which cannot run code, and saved as safetensors.
+A user's folder must hold safetensors or one GGUF file. A repository may hold pickled weights (the
+published study's do). They are opened as plain tensors only, which cannot run code, and saved as
+safetensors.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 
 from longwatt.files import read_object, sha256, whole_path
 from longwatt.hub import checkpoints, client
+from longwatt.models.configurations import check_whole_model
 from longwatt.models.errors import ModelError
+from longwatt.models.weights import gguf
 from longwatt.provenance.source_files import SourceChanged, folder_files, recorded_facts
 from longwatt.provenance.stamps import write_json
 
@@ -30,13 +33,17 @@ def download_model(
             package, or `repository` and `revision`.
 
     Raises:
-        ModelError: no configuration, or no weights that may be loaded.
+        ModelError: no configuration, or no weights that may be loaded, such as quantised ones.
         HubError: the repository's files cannot be had.
     """
     repository = checkpoints.repository_of(settings)
     problem = checkpoints.missing_checkpoint(settings, checkpoints.missing_weights)
     fetched = client.fetch(repository, checkpoints.choose_model) if repository else None
     source = fetched or checkpoints.local_folder(settings)
+    if fetched:
+        problem = checkpoints.quantised(fetched)
+    if source is not None:
+        check_whole_model(source)
     if problem or source is None:
         raise ModelError(problem)
     # Files of an earlier source (shards beside a single file) must not be taken for this one's.
@@ -48,14 +55,23 @@ def download_model(
             if repository:
                 origin = _take(repository, source, folder)
             else:
-                origin = checkpoints.local_origin(settings)
-                for file in checkpoints.checkpoint_files(source):
-                    _copy(file, folder / file.name)
+                origin = {**checkpoints.local_origin(settings), **_bring(source, folder)}
     except SourceChanged as error:
         raise ModelError(str(error)) from None
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     facts = {"sha256": digests, "origin": origin, "sources": sources, "provenance": provenance}
     write_json(folder / "model.json", facts)
+
+
+def _bring(source: Path, folder: Path) -> dict[str, Any]:
+    """Copy a checkpoint's files, or convert its GGUF file and return which it was."""
+    if found := checkpoints.gguf_files(source):
+        gguf.convert(found[0], folder)
+        name = found[0].name
+        return {"files": {name: sha256(found[0])}, "converted": [name]}
+    for file in checkpoints.checkpoint_files(source):
+        _copy(file, folder / file.name)
+    return {}
 
 
 def _take(repository: client.Repository, source: Path, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def check_lengths(
     max_target_tokens: int,
     generations: Mapping[str, Mapping[str, Any]],
     tokenizer: Mapping[str, Any],
+    prompted: bool = False,
 ) -> str | None:
     """Find an impossible length among a cell's targets and answers.
 
@@ -30,12 +31,14 @@ def check_lengths(
         max_target_tokens: setting of training.
         generations: settings in force, by the study's key for them.
         tokenizer: the study's entry.
+        prompted: whether the model writes answers behind prompts, with their end alone around them.
 
     Returns:
         The key, its value, why it cannot be and what would do.
     """
     lengths = [max_target_tokens, *(one["max_new_tokens"] for one in generations.values())]
-    before, after = special_tokens(tokenizer) if min(lengths) < SURELY_ENOUGH else (0, 0)
+    found = (0, 1) if prompted else special_tokens(tokenizer)
+    before, after = found if min(lengths) < SURELY_ENOUGH else (0, 0)
     around = before + after
     if max_target_tokens <= around:
         return (

@@ -1,0 +1,1 @@
+"""Code of models that are a decoder alone, which needs torch."""

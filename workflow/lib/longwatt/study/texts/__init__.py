@@ -1,0 +1,1 @@
+"""Checks of what models read and write as texts."""
