@@ -6,17 +6,25 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel
 
 from longwatt.config.documents import merge
 from longwatt.inference import predict
 from longwatt.jobs.errors import WorkerError
+from longwatt.jobs.worker import Spec
 from longwatt.models import load_family
+from longwatt.models.adapters import is_adapted
 from longwatt.models.errors import ModelError
 from longwatt.models.weights.download import download_model
 from longwatt.provenance.artefacts import Damaged
+from longwatt.study.cells import expand
+from longwatt.study.settings import finetune_settings, probe_settings
 from longwatt.tokens.special_tokens import load_tokenizer
-from longwatt.training import finetune
+from longwatt.training import finetune, probe_batch_size
+from tests import forked
+from tests.needle_data import make_data
 from tests.tiny_cell import inference_spec, training_spec
+from tests.tiny_exits import read_tiny_exits
 from tests.unit.models.attention_models import spread
 
 LORA = {
@@ -26,6 +34,9 @@ CONFIGS = {
     "led": {},
     "seq2seq": {"model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1,
                 "num_heads": 2},
+    "causal": {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16,
+               "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+               "max_position_embeddings": 128},
 }  # fmt: skip
 
 
@@ -83,8 +94,9 @@ def test_adapters_alone_are_trained_kept_and_predict_beside_their_base(
     assert all(torch.equal(before[n], t) for n, t in load_file(base / "model.safetensors").items())
     assert facts["adaptation"] == "lora r2"
     assert 0 < facts["trainable_parameters"] < facts["parameters"] / 4
-    shared = {"led": "final_logits_bias", "seq2seq": ""}[family]  # a buffer, no parameter
-    assert facts["parameters"] == sum(t.numel() for n, t in before.items() if n != shared)
+    # LED's bias of its logits is a buffer, no parameter.
+    weights = (t for name, t in before.items() if name != "final_logits_bias")
+    assert facts["parameters"] == sum(t.numel() for t in weights)
     files = {path.name for path in (tmp_path / "model").iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "base.json"} <= files
     assert not files & {"model.safetensors", "trained.safetensors"}
@@ -215,3 +227,90 @@ def test_an_adapter_in_place_of_a_model_is_refused(study, data, bases, tmp_path)
     train(study, data, tmp_path / "t", bases["led"], changes("led"))
     with pytest.raises(ModelError, match=r"holds adapters, not a model.*longwatt\.models merge"):
         download_model({"path": str(tmp_path / "t/model")}, tmp_path / "resources", {})
+
+
+LABELLED = {"family": "early_exit", "initialisation": "checkpoint"}
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A study of labels, its data, and the encoder that its models begin as."""
+    found = read_tiny_exits(tmp_path)
+    options = found["datasets"]["words"]["options"]
+    source = {"source": "labelled", "task": "classification", "options": options}
+    made = make_data(tmp_path / "made", source, {"vocab_size": 400, "min_frequency": 1})
+    (tmp_path / "encoder").mkdir()
+    config = dict(found["models"]["exits"]["config"])
+    torch.manual_seed(0)
+    encoder = AutoModel.from_config(AutoConfig.for_model(**config, vocab_size=400))
+    encoder.save_pretrained(tmp_path / "encoder/saved")
+    base = tmp_path / "encoder/bert-12345678"
+    download_model({"path": str(tmp_path / "encoder/saved")}, base, {})
+    return found, made, base
+
+
+def test_a_classifier_is_trained_whole_beside_adapters_and_kept_as_one_model(labelled, tmp_path):
+    study, made, base = labelled
+    model = {**LABELLED, "config": None, "lora": {**LORA, "merge": True}}
+    training = {"max_steps": 4, "validation": {"every_steps": 2}}
+    cell = next(iter(expand(study).values()))
+    spec = training_spec(study, made, tmp_path, {}, base)
+    spec.settings.clear()
+    spec.settings.update(
+        merge(finetune_settings(study, cell), {"model": model, "training": training})
+    )
+    finetune.train(spec)
+    facts = json.loads((tmp_path / "training.json").read_text())
+    assert facts["adaptation"] == "lora r2" and facts["exit_kind"] == "early_exit"
+    held = load_file(tmp_path / "model/model.safetensors")
+    assert not any("lora_" in name for name in held)
+    assert not (tmp_path / "model/adapter").exists(), "adapters alone would not be this model"
+    trained_whole = sum(
+        t.numel() for name, t in held.items() if name.startswith(("dense.", "exits."))
+    )
+    assert trained_whole < facts["trainable_parameters"] < facts["parameters"]
+    before = load_file(base / "model.safetensors")
+    embeddings = "embeddings.word_embeddings.weight"
+    assert torch.equal(held[f"encoder.{embeddings}"], before[embeddings]), "no linear layer"
+    query = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(held[f"encoder.{query}"], before[query]), "adapters were added"
+    assert held["dense.weight"].shape == before["pooler.dense.weight"].shape
+    assert not torch.equal(held["dense.weight"], before["pooler.dense.weight"])
+    family = load_family("early_exit")
+    built = family.build({}, load_tokenizer(tmp_path / "model"), tmp_path / "model", 24, 1)
+    assert not is_adapted(built)
+
+
+def test_two_processes_train_adapters_as_one_does(study, data, bases, tmp_path):
+    calm = changes("seq2seq", {"dropout": 0}, protocol="teacher_forced")
+    weights = {}
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        split = {"processes": processes, "per_device_batch_size": 4 // processes}
+        spec = training_spec(study, data, out, merge(calm, {"budget": split}), bases["seq2seq"])
+        path = load_family("seq2seq").attention_paths[0]
+        spec.settings["model"] |= {"attention": path, "config": {"dropout_rate": 0.0}}
+        done = forked.run(finetune.train, [spec] * processes)
+        assert done == [0] * processes, (out / "processes.log").read_text()
+        weights[processes] = load_file(out / "model/adapter_model.safetensors")
+    apart = [(weights[1][name] - weights[2][name]).abs().max() for name in weights[1]]
+    assert max(apart) < 1e-4
+
+
+def test_the_largest_batch_is_found_with_adapters_on(study, data, bases, tmp_path):
+    chosen = changes("led")
+    spec = training_spec(study, data, tmp_path, chosen, bases["led"])
+    spec.settings["budget"] |= {"per_device_batch_size": "largest", "memory_gib_per_gpu": 1.0}
+    spec.settings["model"]["attention"] = "fast"
+    probed = dict(probe_settings(spec.settings))
+    asked = Spec(probed, spec.paths, spec.identity, {}, spec.error, None)
+    (tmp_path / "work").mkdir(exist_ok=True)
+    found = probe_batch_size._steps(asked, 1, torch.device("cpu"))
+    assert found["attention"] == "stock" and found["peak_gib"] > 0
+
+
+def test_a_family_that_leaves_adapters_out_is_refused(study, data, bases, tmp_path, monkeypatch):
+    monkeypatch.setattr("longwatt.models.adapters.adapt", lambda *args: None)
+    with pytest.raises(ModelError, match="does not take `lora`: its `build` must call"):
+        train(study, data, tmp_path, bases["led"], changes("led"))
