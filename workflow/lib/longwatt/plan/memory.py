@@ -1,8 +1,8 @@
 """Forecast the memory that a training and its predictions take on each device.
 
-Nothing here is a measurement. What peaks at once is added up: the process itself on a CPU, weights,
-the optimiser's moments, gradients, what the backward pass needs of the forward pass, logits, and
-the keys and values that generation keeps.
+Nothing here is a measurement. It adds up all that lies there at once: the process itself on a CPU,
+weights, the optimiser's moments, gradients, what the backward pass needs of the forward pass,
+logits, and the keys and values that generation keeps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from longwatt.plan import work
 from longwatt.plan.causal_shapes import CausalShape
 from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.disk import Parameters
-from longwatt.plan.kept import HALF, kept_of_causal, kept_of_decoder, kept_of_encoder
+from longwatt.plan.kept import HALVED, kept_of_causal, kept_of_decoder, kept_of_encoder
 from longwatt.plan.model_shapes import AnyShape
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.study import cells as grid
@@ -30,6 +30,9 @@ FLOAT, HALF_FLOAT = 4, 2  # bytes
 MOMENTS_OF_ADAM = 2
 CHUNK_BYTES = 1 << 24  # logits that the chunked loss holds at once
 COPIES = 3  # of logits: themselves, their gradient, and what turns one into the other
+# Times a layer's activations that its backward pass takes under activation checkpointing: they are
+# made again, and beside them lie their gradients and short-lived tensors.
+RECOMPUTED = 3
 # A process on a CPU that has loaded torch and transformers and has read its data, as measured.
 PROCESS_GIB = 0.42
 # On a CPU the C library's allocator leaves gaps between what is kept: so many times the activations
@@ -40,7 +43,7 @@ LONGEST = 3  # times as long as the mean is the longest input, where all are not
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one device at its peak by what takes it, in GiB.
+    """Add up the memory of one device at its peak, in GiB.
 
     Attributes:
         process: Python and its libraries, on a CPU, whose peak is that of the process.
@@ -67,13 +70,13 @@ class Memory:
 
     @property
     def limited(self) -> float:
-        """What counts towards a budget's limit: all but the process itself."""
+        """The part that counts towards a budget's limit: all but the process itself."""
         return self.total - self.process
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a forecast is about.
+    """Hold what a forecast needs to know of a cell beside its settings.
 
     Attributes:
         shape: of the model.
@@ -146,12 +149,12 @@ def _process(budget: Mapping[str, Any]) -> float:
 
 
 def _weights(budget: Mapping[str, Any], of: Subject) -> float:
-    """Return GiB of weights; mixed precision copies all of them while it computes."""
+    """Return GiB of weights, with the copies that mixed precision computes with."""
     return of.parameters * (FLOAT + (HALF_FLOAT if _is_half(budget) else 0)) / GIB
 
 
 def _is_half(budget: Mapping[str, Any]) -> bool:
-    return budget["precision"] in HALF
+    return budget["precision"] in HALVED
 
 
 def longest_row(chosen: Mapping[str, Any], data: Data) -> float:
@@ -169,7 +172,7 @@ def longest_target(chosen: Mapping[str, Any], data: Data) -> float:
 
 
 def _batch(chosen: Mapping[str, Any], of: Subject) -> tuple[float, float, float]:
-    """Return the rows of the largest batch, and the tokens of each row's input and target."""
+    """Return the largest batch: rows, and tokens of each one's input and target."""
     length, targets = longest_row(chosen, of.data), longest_target(chosen, of.data)
     if most := chosen["budget"].get("max_tokens_per_batch"):
         row = length + (targets if isinstance(of.shape, CausalShape) else 0.0)
@@ -187,17 +190,16 @@ def _activations(chosen: Mapping[str, Any], of: Subject) -> float:
     if not chosen["training"]["activation_checkpointing"]:
         return all_layers + outside
     layers = shape.passed_layers
-    return all_layers / layers + rows * tokens * width * FLOAT * layers + outside
+    return RECOMPUTED * all_layers / layers + rows * tokens * width * FLOAT * layers + outside
 
 
 def _kept(chosen: Mapping[str, Any], of: Subject, length: float, targets: float) -> float:
     """Return the bytes that all layers keep of one example."""
     shape, half = of.shape, _is_half(chosen["budget"])
-    path = chosen["model"]["attention"]
+    path, on_cpu = chosen["model"]["attention"], not chosen["budget"]["gpus"]
     if isinstance(shape, CausalShape):
         whole = length + targets
-        return whole * kept_of_causal(shape, whole, half)
-    on_cpu = not chosen["budget"]["gpus"]
+        return whole * kept_of_causal(shape, of.config, whole, half, on_cpu)
     encoder = kept_of_encoder(shape, of.config, length, half, path, on_cpu)
     return length * encoder + kept_of_decoder(shape, of.config, length, targets, half, path)
 
@@ -240,7 +242,7 @@ def _predicting(chosen: Mapping[str, Any], of: Subject, rows: int, moments: floa
 
 
 def _passing(shape: AnyShape) -> float:
-    """Return the bytes of a token inside one layer, which is all that a prediction holds."""
+    """Return the bytes of a token inside one layer, as a prediction holds them."""
     return FLOAT * (8 * shape.d_model + 2 * shape.encoder_ffn)
 
 
@@ -273,7 +275,7 @@ def _cached(of: Subject, rows: int, length: float, answer: int, beams: int) -> f
 
 @dataclass(frozen=True)
 class CellMemory:
-    """Memory of a cell at the peak of a device.
+    """Hold the memory of a cell at the peak of a device.
 
     Attributes:
         training: of its training, validations included.
@@ -334,7 +336,7 @@ def _memory_of(model: RuntimeModel, parameters: Parameters, name: str) -> CellMe
 
 @dataclass(frozen=True)
 class MemoryMiss:
-    """Errors of the forecast peaks of measured trainings, as factors of at least 1.
+    """Sum up the errors of forecast peaks of trainings, as factors of at least 1.
 
     Attributes:
         cells: how many were measured.
