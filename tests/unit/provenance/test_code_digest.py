@@ -575,6 +575,7 @@ def test_how_files_are_fetched_is_no_part_of_what_is_made_from_them(rule, module
 
 # One definition of each module that no digest holds.
 DEFINES = {
+    "config_of",
     "Damaged", "Code", "read_module", "stored_in", "refuse_unseen", "said_of_full", "Clock",
     "LogWriter", "Marker", "POWER_AVERAGE", "Rapl", "Recorder", "Sidecar", "processor",
     "clock_was_set_back", "list_devices", "fetch", "Repository", "InForce", "run_workers",

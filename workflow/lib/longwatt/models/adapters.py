@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longwatt.files import read_object
-from longwatt.hub.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from longwatt.models.configurations import ADAPTER_FILE
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Config, is_to_adapt
 from longwatt.provenance.stamps import write_json
@@ -25,6 +25,7 @@ from longwatt.spelling import nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
+SAVED_WEIGHTS = "adapter_model.safetensors"  # by peft
 BASE = "base.json"  # beside adapters: the checkpoint they belong to
 TRAINED_PART = "trained.safetensors"  # what is trained of a model, while it is
 ADAPTER_NAME = "default"  # peft's own
@@ -191,15 +192,15 @@ def write_adapters(model: Any, folder: Path, base: Mapping[str, Any]) -> None:
     # Embeddings are never adapted. To find that out, peft would ask the hub.
     held = get_peft_model_state_dict(model, save_embedding_layers=False)
     named = {f"{PEFT_PREFIX}{name}": tensor for name, tensor in _written(held).items()}
-    save_file(named, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    save_file(named, folder / SAVED_WEIGHTS, metadata={"format": "pt"})
     config = model.peft_config[ADAPTER_NAME]
     config.base_model_name_or_path = base.get("repository", base["checkpoint"])
     config.revision = base.get("revision")
     config.inference_mode = True
     config.save_pretrained(str(folder))
     # From sets, whose order is another in every process.
-    said = read_object(folder / ADAPTER_CONFIG)
-    write_json(folder / ADAPTER_CONFIG, {**said, "target_modules": sorted(said["target_modules"])})
+    said = read_object(folder / ADAPTER_FILE)
+    write_json(folder / ADAPTER_FILE, {**said, "target_modules": sorted(said["target_modules"])})
     model.config.save_pretrained(folder)
     write_json(folder / BASE, dict(base))
 
@@ -231,7 +232,7 @@ def _load(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     inject_adapter_in_model(LoraConfig.from_pretrained(str(folder)), model)
-    held = load_file(folder / ADAPTER_WEIGHTS)
+    held = load_file(folder / SAVED_WEIGHTS)
     state = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in held.items()}
     wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
     if differing := sorted(wanted.keys() ^ state.keys()):
