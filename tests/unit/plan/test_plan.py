@@ -590,16 +590,14 @@ def test_checkpoints_on_the_hub_have_known_shapes_before_they_are_here():
 
 
 def test_a_plan_shows_memory_its_limit_and_its_error():
-    study = grid(memory_gib_per_gpu=1)
-    text = markdown("", plan_page(plan_of(study)))
-    assert "memory, GiB" in text and "no measured peak of this study" in text
-    assert "may need more than memory_gib_per_gpu allows" in text
+    text = single_spaced(markdown("", plan_page(plan_of(grid(memory_gib_per_gpu=1)))))
+    assert "Memory of a device" in text and "Peaks of memory in training" not in text
+    assert "WARNING: the forecast exceeds memory_gib_per_gpu in 64 of 64 cells" in text
     plan = plan_of(grid(memory_gib_per_gpu=10_000))
-    assert "Warning" not in markdown("", plan_page(plan))
+    assert "WARNING" not in markdown("", plan_page(plan))
     name = "qmsum/led_base/1024/gpu1/generated/seed42"
-    measure({name: {"peak_memory_gib": plan.memory[name].total * 2}})
+    measure({name: {"peak_memory_gib": plan.memories[name].training.total * 2}})
     plan = plan_of(grid())
     plan.finished = frozenset({(name, "finetune")})
-    assert "off by 2.00 x (median of 1 measured cell), 2.00 x at worst" in single_spaced(
-        markdown("", plan_page(plan))
-    )
+    text = single_spaced(markdown("", plan_page(plan)))
+    assert "| s | 1 | 2.00 x | 2.00 x | 0 of 1 | qmsum/led_base/1024/gpu1" in text

@@ -11,7 +11,14 @@ from longwatt.config.studies import read_study
 from longwatt.plan.data_sizes import SCROLLS_DATA, UNKNOWN_DATA, Data, data_of
 from longwatt.plan.model_shapes import Shape, shape_of
 from longwatt.plan.runtimes import RuntimeModel
-from longwatt.plan.work import mean_steps, median_steps, predict_seconds, training_work
+from longwatt.plan.work import (
+    input_tokens,
+    mean_steps,
+    median_steps,
+    per_device_batch,
+    predict_seconds,
+    training_work,
+)
 from longwatt.study import settings
 from longwatt.study.cells import expand
 
@@ -374,3 +381,94 @@ def test_processes_share_the_cpu_that_one_would_have():
         return training_work({**chosen, **compared, "generation": generation}, shape, DATA).seconds
 
     assert seconds(64, 1) == pytest.approx(seconds(32, 2), rel=0.1)
+
+
+ADAPTED = """
+  tuned: {family: causal, initialisation: checkpoint, path: base, tokenizer: bpe,
+          config: {model_type: llama, hidden_size: 64}, lora: LORA}
+  whole: {family: causal, initialisation: checkpoint, path: base, tokenizer: bpe,
+          config: {model_type: llama, hidden_size: 64}}
+  twin: {family: causal, initialisation: checkpoint, path: base, tokenizer: bpe,
+         config: {model_type: llama, hidden_size: 64}, lora: {rank: 4}}
+"""
+
+
+def adapted(tmp_path, schema, lora: str = "{rank: 8}") -> RuntimeModel:
+    """Llamas with adapters and without, none of them measured."""
+    text = STUDY.replace("budgets:\n", ADAPTED.replace("LORA", lora)[1:] + "budgets:\n", 1)
+    (tmp_path / "base").mkdir(exist_ok=True)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text.replace("models: [small, other]", "models: [tuned, whole, twin]"))
+    study = read_study(path, schema)
+    return RuntimeModel.of(study, expand(study), {}, str(tmp_path))
+
+
+def measured_ratio(model: RuntimeModel, name: str, ratio: float, part: str = "train") -> None:
+    """Let a cell have taken so many times what its operations say."""
+    point = "finetune" if part == "train" else "predict/greedy"
+    seconds = ratio * model.modelled(cell(model=name), point)
+    found = {"cell": cell(model=name), "inference": "greedy", "attention": "sdpa"}
+    found |= {"model": name, "seq_len": "512", "attention_asked": "sdpa"}
+    found |= {f"{part}_runtime_s": str(seconds), "inference_attention": "sdpa"}
+    model.rows.append(found)
+
+
+def test_adapters_are_scaled_by_adapters_and_by_others_where_there_are_none(tmp_path, study_schema):
+    model = adapted(tmp_path, study_schema)
+    measured_ratio(model, "whole", 2.0)
+    lone = model.predict(cell(model="tuned"), "finetune")
+    assert lone.seconds == pytest.approx(2 * model.modelled(cell(model="tuned"), "finetune"))
+    assert lone.refined_by == "study, with other adapters or none"
+    model = adapted(tmp_path, study_schema)
+    measured_ratio(model, "whole", 2.0)
+    measured_ratio(model, "twin", 3.0)
+    found = model.predict(cell(model="tuned"), "finetune")
+    assert found.seconds == pytest.approx(3 * model.modelled(cell(model="tuned"), "finetune"))
+    assert found.refined_by == "study"
+    assert model.predict(cell(512, "whole"), "finetune").refined_by.startswith("dataset, model")
+
+
+def test_merged_adapters_predict_at_the_speed_of_whole_models(tmp_path, study_schema):
+    model = adapted(tmp_path, study_schema, "{rank: 8, merge: true}")
+    measured_ratio(model, "whole", 2.0, "inference")
+    measured_ratio(model, "twin", 5.0, "inference")
+    found = model.predict(cell(model="tuned"), "predict/greedy")
+    whole = model.modelled(cell(model="whole"), "predict/greedy")
+    assert model.modelled(cell(model="tuned"), "predict/greedy") == whole
+    assert model.modelled(cell(model="twin"), "predict/greedy") > whole
+    assert found.refined_by == "study" and found.seconds == pytest.approx(2 * whole)
+
+
+def test_a_batch_of_so_many_tokens_holds_as_many_mean_examples_as_fit(model):
+    short = replace(DATA, words_in=100.0)  # 140 tokens
+    settings_of = chosen(model)
+    settings_of["budget"] |= {"max_tokens_per_batch": 1000, "per_device_batch_size": None}
+    assert per_device_batch(settings_of, short) == 7
+    assert per_device_batch(settings_of, DATA) == 1, "512 tokens each"
+    settings_of["budget"]["max_tokens_per_batch"] = 100
+    assert per_device_batch(settings_of, DATA) == 1
+    settings_of["budget"]["max_tokens_per_batch"] = 1120
+    fixed = chosen(model)
+    fixed["budget"] |= {"per_device_batch_size": 8}
+    assert training_work(settings_of, Shape(), short) == training_work(fixed, Shape(), short)
+
+
+def test_a_prompt_leaves_room_for_its_answer_and_its_text_counts():
+    asked = {
+        "seq_len": 256,
+        "prompt": {"template": "Say it {query} {input} in short.", "chat": False},
+        "padding": "longest",
+        "max_target_tokens": 30,
+        "generation": {"max_new_tokens": 40},
+    }
+    assert input_tokens(asked, DATA) == 256 - 40
+    short = replace(DATA, words_in=50.0)
+    assert input_tokens(asked, short) == pytest.approx((50 + 4) * 1.4)
+    with_chat = {**asked, "prompt": {**asked["prompt"], "chat": True}}
+    assert input_tokens(with_chat, short) == pytest.approx((50 + 4) * 1.4 + 20)
+    assert input_tokens({**asked, "padding": "max_length"}, short) == 216
+    packed = {**asked, "training": {"padding": "max_length", "packing": True}}
+    del packed["padding"]
+    packed["max_target_tokens"] = 30
+    packed["training"]["max_target_tokens"] = 30
+    assert input_tokens(packed, short) == pytest.approx((50 + 4) * 1.4), "nothing is padded"

@@ -1,183 +1,383 @@
-"""Forecast the peak memory of trainings, part by part, and compare it with measured peaks.
+"""Forecast the memory that a training and its predictions take on each device.
 
-Read at parse time: the standard library only.
+Nothing here is a measurement. It adds up all that lies there at once: the process itself on a CPU,
+weights, the optimiser's moments, gradients, what the backward pass needs of the forward pass,
+logits, and the keys and values that generation keeps.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from longwatt.disk_space import GIB
-from longwatt.models.family import EAGER, FAST, STOCK
+from longwatt.freshness.summary_file import positive
+from longwatt.models.family import FAST
 from longwatt.plan import work
 from longwatt.plan.causal_shapes import CausalShape
-from longwatt.plan.data_sizes import Data
+from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
+from longwatt.plan.disk import Parameters
+from longwatt.plan.kept import HALVED, kept_of_causal, kept_of_decoder, kept_of_encoder
 from longwatt.plan.model_shapes import AnyShape
-from longwatt.plan.runtimes import UNKNOWN, RuntimeModel
-from longwatt.study.cells import FINETUNE, step_batch
+from longwatt.plan.runtimes import RuntimeModel
+from longwatt.study import cells as grid
+from longwatt.study.cells import FINETUNE, PREDICT
 
-FLOAT32 = 4  # bytes; weights, gradients and moments have it in every precision
-HALF_PRECISION = ("bf16", "fp16")  # precisions in which autocast computes with 2 bytes a number
-OPTIMISER_MOMENTS = 2  # of the optimiser, for each trained parameter
-LOSS_CHUNK = 16 * 2**20  # bytes of logits that a chunked loss holds at once, see attention.loss
-HEAD_WIDTH = 64  # of a head of encoder-decoders and encoders, whose shapes do not say it
-# Peak resident memory of a Python process after importing torch 2.13 (CPU), transformers (with its
-# LED, Llama and Trainer), peft and datasets, by getrusage. A GPU's peak is of tensors alone.
-LIBRARIES_GIB = 0.42
+FLOAT, HALF_FLOAT = 4, 2  # bytes
+MOMENTS_OF_ADAM = 2
+CHUNK_BYTES = 1 << 24  # logits that the chunked loss holds at once
+COPIES = 3  # of logits: themselves, their gradient, and what turns one into the other
+# Times a layer's activations that its backward pass takes under activation checkpointing: they are
+# made again, and beside them lie their gradients and short-lived tensors.
+RECOMPUTED = 3
+# A process on a CPU that has loaded torch and transformers and has read its data, as measured.
+PROCESS_GIB = 0.42
+# On a CPU the C library's allocator leaves gaps between what is kept: so many times the activations
+# the process grew in trainings of all weights, and of adapters, whose short-lived tensors are many.
+GAPS, GAPS_OF_ADAPTERS = 1.3, 1.7
+LONGEST = 3  # times as long as the mean is the longest input, where all are not as long
 
 
 @dataclass(frozen=True)
-class MemoryParts:
-    """Forecast peak memory of one device of a training, in GiB, by what takes it.
+class Memory:
+    """Add up the memory of one device at its peak, in GiB.
 
     Attributes:
-        weights: of the model, and their half-precision copies under autocast.
-        gradients: of the trained parameters.
-        optimiser: moments of the trained parameters.
-        activations: kept for the backward pass.
-        logits: of the loss, and their gradients.
-        libraries: of the process; 0 on a GPU.
+        process: Python and its libraries, on a CPU, whose peak is that of the process.
+        weights: in fp32, and their copies in half precision.
+        gradients: and with several devices the buckets in which these are exchanged.
+        moments: of the optimiser.
+        activations: that the backward pass needs, or of a layer that predicts.
+        logits: with the gradient of the output layer.
+        cache: keys and values in generation.
     """
 
-    weights: float
-    gradients: float
-    optimiser: float
-    activations: float
-    logits: float
-    libraries: float
+    process: float = 0.0
+    weights: float = 0.0
+    gradients: float = 0.0
+    moments: float = 0.0
+    activations: float = 0.0
+    logits: float = 0.0
+    cache: float = 0.0
 
     @property
     def total(self) -> float:
-        """Sum of all parts."""
-        return float(sum(getattr(self, part.name) for part in fields(self)))
+        """All of it."""
+        return float(sum(asdict(self).values()))
+
+    @property
+    def limited(self) -> float:
+        """The part that counts towards a budget's limit: all but the process itself."""
+        return self.total - self.process
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Hold what a forecast needs to know of a cell beside its settings.
+
+    Attributes:
+        shape: of the model.
+        config: of the model, as far as it is known.
+        data: of its dataset.
+        parameters: of the model.
+        trainable: of these, those that training changes.
+    """
+
+    shape: AnyShape
+    config: Mapping[str, Any]
+    data: Data
+    parameters: int
+    trainable: int
+
+
+def training_memory(chosen: Mapping[str, Any], of: Subject) -> Memory:
+    """Forecast the peak of a training on each device, its validations included.
+
+    Args:
+        chosen: as `longwatt.study.settings.finetune_settings`.
+        of: the cell's model and data.
+    """
+    step = _step(chosen, of)
+    validation = chosen["training"]["validation"]
+    checked = _predicting(chosen, of, int(validation["batch_size"]), _moments(of))
+    return max(step, checked, key=lambda found: found.total)
+
+
+def predicting_memory(chosen: Mapping[str, Any], of: Subject) -> Memory:
+    """Forecast the peak of an inference point on each device.
+
+    Args:
+        chosen: as `longwatt.study.settings.predict_settings`.
+        of: the cell's model and data.
+    """
+    return _predicting(chosen, of, int(chosen["inference"]["batch_size"]), 0.0)
+
+
+def _moments(of: Subject) -> float:
+    return FLOAT * MOMENTS_OF_ADAM * of.trainable / GIB
+
+
+def _step(chosen: Mapping[str, Any], of: Subject) -> Memory:
+    """Forecast the peak of an optimiser step.
+
+    Gradients grow while activations go. Both are whole at once where a second micro-batch adds to
+    the gradients of a first.
+    """
+    budget = chosen["budget"]
+    gradients, shared = FLOAT * of.trainable / GIB, grid.device_count(budget) > 1
+    activations, logits = _activations(chosen, of) / GIB, _loss_logits(chosen, of) / GIB
+    if not budget["gpus"]:
+        activations *= GAPS_OF_ADAPTERS if of.shape.adapters else GAPS
+    size = work.per_device_batch(chosen, of.data)
+    adds = grid.step_batch(size, budget).accumulation > 1
+    grown = gradients if adds else max(0.0, gradients - activations)
+    return Memory(
+        process=_process(budget),
+        weights=_weights(budget, of),
+        gradients=grown + (gradients if shared else 0.0),
+        moments=_moments(of),
+        activations=activations,
+        logits=logits,
+    )
+
+
+def _process(budget: Mapping[str, Any]) -> float:
+    return 0.0 if budget["gpus"] else PROCESS_GIB
+
+
+def _weights(budget: Mapping[str, Any], of: Subject) -> float:
+    """Return GiB of weights, with the copies that mixed precision computes with."""
+    return of.parameters * (FLOAT + (HALF_FLOAT if _is_half(budget) else 0)) / GIB
+
+
+def _is_half(budget: Mapping[str, Any]) -> bool:
+    return budget["precision"] in HALVED
+
+
+def longest_row(chosen: Mapping[str, Any], data: Data) -> float:
+    """Return the tokens of the longest input, a prompt's text included."""
+    mean = work.input_tokens(chosen, data)
+    spread = LONGEST * data.words_in * TOKENS_PER_WORD
+    room = work.input_room(chosen)
+    return mean if mean >= room else min(room, max(mean, spread))
+
+
+def longest_target(chosen: Mapping[str, Any], data: Data) -> float:
+    """Return the tokens of the longest target."""
+    most = float(chosen["training"].get("max_target_tokens", work.LABEL_TOKENS))
+    return min(most, LONGEST * work.target_tokens(chosen, data))
+
+
+def _batch(chosen: Mapping[str, Any], of: Subject) -> tuple[float, float, float]:
+    """Return the largest batch: rows, and tokens of each one's input and target."""
+    length, targets = longest_row(chosen, of.data), longest_target(chosen, of.data)
+    if most := chosen["budget"].get("max_tokens_per_batch"):
+        row = length + (targets if isinstance(of.shape, CausalShape) else 0.0)
+        return max(1, int(most) // math.ceil(row)), length, targets
+    return work.per_device_batch(chosen, of.data), length, targets
+
+
+def _activations(chosen: Mapping[str, Any], of: Subject) -> float:
+    """Return the bytes that the backward pass needs of the largest batch."""
+    rows, length, targets = _batch(chosen, of)
+    shape, width = of.shape, of.shape.d_model
+    tokens = length + targets  # of a row, or of an input and a target
+    all_layers = rows * _kept(chosen, of, length, targets)
+    outside = rows * tokens * width * 3 * FLOAT  # embeddings and the last norm
+    if not chosen["training"]["activation_checkpointing"]:
+        return all_layers + outside
+    layers = shape.passed_layers
+    return RECOMPUTED * all_layers / layers + rows * tokens * width * FLOAT * layers + outside
+
+
+def _kept(chosen: Mapping[str, Any], of: Subject, length: float, targets: float) -> float:
+    """Return the bytes that all layers keep of one example."""
+    shape, half = of.shape, _is_half(chosen["budget"])
+    path, on_cpu = chosen["model"]["attention"], not chosen["budget"]["gpus"]
+    if isinstance(shape, CausalShape):
+        whole = length + targets
+        return whole * kept_of_causal(shape, of.config, whole, half, on_cpu)
+    encoder = kept_of_encoder(shape, of.config, length, half, path, on_cpu)
+    return length * encoder + kept_of_decoder(shape, of.config, length, targets, half, path)
+
+
+def _loss_logits(chosen: Mapping[str, Any], of: Subject) -> float:
+    """Return the bytes of logits in a step, and of the output layer's own gradient.
+
+    The chunked loss holds few logits at once, but the gradient twice until it is added. The loss of
+    transformers holds all logits.
+    """
+    if not of.shape.decoder_layers:
+        return 0.0
+    rows, _, targets = _batch(chosen, of)
+    logits = COPIES * FLOAT * rows * targets * of.shape.vocabulary
+    if not (isinstance(of.shape, CausalShape) or chosen["model"]["attention"] == FAST):
+        return logits
+    head = 2 * FLOAT * of.shape.vocabulary * of.shape.d_model
+    return min(logits, COPIES * CHUNK_BYTES) + (0.0 if of.shape.adapters else head)
+
+
+def _predicting(chosen: Mapping[str, Any], of: Subject, rows: int, moments: float) -> Memory:
+    """Forecast predictions of batches of so many rows, beside the moments of a training."""
+    budget, length = chosen["budget"], longest_row(chosen, of.data)
+    cache, logits, tokens = 0.0, 0.0, length
+    if of.shape.decoder_layers:
+        answer = _answer_tokens(chosen)
+        beams = _beams(chosen)
+        logits = COPIES * FLOAT * rows * of.shape.vocabulary * (beams or answer)
+        cache = _cached(of, rows, length, answer, beams) if beams else 0.0
+        tokens = length + (answer if isinstance(of.shape, CausalShape) and not beams else 0.0)
+    size = HALF_FLOAT / FLOAT if _is_half(budget) else 1.0
+    return Memory(
+        process=_process(budget),
+        weights=_weights(budget, of),
+        moments=moments,
+        activations=rows * tokens * _passing(of.shape) / GIB,
+        logits=logits / GIB,
+        cache=size * cache / GIB,
+    )
+
+
+def _passing(shape: AnyShape) -> float:
+    """Return the bytes of a token inside one layer, as a prediction holds them."""
+    return FLOAT * (8 * shape.d_model + 2 * shape.encoder_ffn)
+
+
+def _answer_tokens(chosen: Mapping[str, Any]) -> int:
+    """Return the most tokens of an answer."""
+    if chosen["protocol"] == grid.GENERATED:
+        return int(chosen["generation"]["max_new_tokens"])
+    return int((chosen.get("training") or chosen)["max_target_tokens"])
+
+
+def _beams(chosen: Mapping[str, Any]) -> int:
+    """Return the beams of generation, 0 where nothing is generated."""
+    return int(chosen["generation"]["num_beams"]) if chosen["protocol"] == grid.GENERATED else 0
+
+
+def _cached(of: Subject, rows: int, length: float, answer: int, beams: int) -> float:
+    """Return the bytes of keys and values in generation.
+
+    A decoder-only model keeps those of prompt and answer for each beam, and as a cache grows by
+    copies, those of a layer twice. An encoder-decoder keeps those of the input, and of the answer
+    for each beam.
+    """
+    shape = of.shape
+    if isinstance(shape, CausalShape):
+        each = 2 * FLOAT * shape.kv_width * (length + answer)
+        return rows * beams * each * (shape.layers + 1)
+    each = 2 * FLOAT * shape.d_model * shape.decoder_layers
+    return rows * each * (length + beams * answer)
+
+
+@dataclass(frozen=True)
+class CellMemory:
+    """Hold the memory of a cell at the peak of a device.
+
+    Attributes:
+        training: of its training, validations included.
+        predicting: of its inference points, by their names.
+        limit_gib: what its budget allows a device, None for all there is.
+        on_cpu: whether the peak is that of a process rather than that of a GPU.
+    """
+
+    training: Memory
+    predicting: Mapping[str, Memory]
+    limit_gib: float | None
+    on_cpu: bool
+
+    @property
+    def most(self) -> Memory:
+        """The part that takes most."""
+        return max((self.training, *self.predicting.values()), key=lambda found: found.total)
+
+    @property
+    def exceeds(self) -> bool:
+        """Check whether the forecast is above what the budget allows."""
+        return self.limit_gib is not None and self.most.limited > self.limit_gib
+
+
+def memories(model: RuntimeModel, parameters: Parameters) -> dict[str, CellMemory]:
+    """Forecast the memory of all cells whose parameters are known.
+
+    Args:
+        model: of the study's settings and shapes.
+        parameters: of its models.
+    """
+    known = parameters.trained.keys() & parameters.trainable.keys()
+    return {
+        name: _memory_of(model, parameters, name)
+        for name, cell in model.cells.items()
+        if cell.model in known
+    }
+
+
+def _memory_of(model: RuntimeModel, parameters: Parameters, name: str) -> CellMemory:
+    cell, chosen = model.cells[name], model.chosen(name, FINETUNE)
+    trainable = parameters.trainable[cell.model]
+    subject = Subject(
+        shape=model.shapes[cell.model],
+        config=model.known_configs[cell.model],
+        data=model.data[cell.dataset],
+        parameters=parameters.trained[cell.model] + (trainable if "lora" in chosen["model"] else 0),
+        trainable=trainable,
+    )
+    points = {point: model.chosen(name, PREDICT + point) for point in model.points_of(name)}
+    return CellMemory(
+        training=training_memory(chosen, subject),
+        predicting={point: predicting_memory(one, subject) for point, one in points.items()},
+        limit_gib=chosen["budget"]["memory_gib_per_gpu"],
+        on_cpu=not chosen["budget"]["gpus"],
+    )
 
 
 @dataclass(frozen=True)
 class MemoryMiss:
-    """Errors of forecast peaks of measured cells, as factors of at least 1."""
+    """Sum up the errors of forecast peaks of trainings, as factors of at least 1.
+
+    Attributes:
+        cells: how many were measured.
+        median, worst: of their errors.
+        worst_cell: cell of the worst.
+        over: how many of the forecasts are above what was measured.
+    """
 
     cells: int
     median: float
     worst: float
     worst_cell: str
-
-
-def training_memory(
-    chosen: Mapping[str, Any], shape: AnyShape, data: Data, counts: tuple[int, int], path: str
-) -> MemoryParts:
-    """Forecast the peak memory of one device, of a mean batch.
-
-    Args:
-        chosen: as `longwatt.study.settings.finetune_settings`.
-        shape, data: of its model and dataset.
-        counts: parameters of the model, and those that training changes.
-        path: of attention.
-    """
-    whole, trained = counts
-    half, budget = chosen["budget"]["precision"] in HALF_PRECISION, chosen["budget"]
-    rows = step_batch(work.per_device_batch(chosen, data), budget).per_device
-    number = FLOAT32 // 2 if half else FLOAT32
-    recomputed = bool(chosen["training"]["activation_checkpointing"])
-    each = _kept_numbers(chosen, shape, data, path, recomputed)
-    return MemoryParts(
-        weights=whole * (FLOAT32 + (number if half else 0)) / GIB,
-        gradients=trained * FLOAT32 / GIB,
-        optimiser=OPTIMISER_MOMENTS * trained * FLOAT32 / GIB,
-        activations=rows * each * number / GIB,
-        logits=_logit_bytes(shape, rows * work.target_tokens(chosen, data), path) / GIB,
-        libraries=0.0 if budget["gpus"] else LIBRARIES_GIB,
-    )
-
-
-def _kept_numbers(
-    chosen: Mapping[str, Any], shape: AnyShape, data: Data, path: str, recomputed: bool
-) -> float:
-    """Count the numbers that all layers keep of one example for the backward pass."""
-    inputs, total = work.input_tokens(chosen, data), 0.0
-    largest = 0.0
-    for layers, tokens, layer in _stacks(shape, inputs, work.target_tokens(chosen, data), path):
-        total += layers * tokens * (shape.d_model if recomputed else layer)
-        largest = max(largest, tokens * layer if layers else 0.0)
-    return total + (largest if recomputed else 0.0)
-
-
-def _stacks(
-    shape: AnyShape, inputs: float, targets: float, path: str
-) -> list[tuple[int, float, float]]:
-    """List layers, tokens, and numbers kept per token and layer, of every stack."""
-    dense, width = path in (EAGER, STOCK), shape.d_model
-    if isinstance(shape, CausalShape):
-        whole = inputs + targets
-        scores = 2 * shape.heads * whole if dense else 0.0
-        # Inputs of attention, its mixing, both norms and the block, and all its products.
-        block = (4 if shape.gated else 2) * shape.ffn
-        own = 4 * width + 2 * shape.query_width + 2 * shape.kv_width + block + scores
-        return [(shape.layers, whole, own)]
-    heads = width // HEAD_WIDTH or 1
-    seen = min(inputs, float(shape.window or inputs))
-    encoder = 8 * width + 2 * shape.encoder_ffn + (2 * heads * seen if dense else 0.0)
-    crossed = 2 * heads * (targets + inputs) if dense else 0.0
-    decoder = 13 * width + 2 * shape.decoder_ffn + crossed
-    # Keys and values of the input are kept in every layer of the decoder.
-    memory = (shape.decoder_layers, inputs, 2.0 * width)
-    return [
-        (shape.encoder_layers, inputs, encoder),
-        (shape.decoder_layers, targets, decoder),
-        memory,
-    ]
-
-
-def _logit_bytes(shape: AnyShape, positions: float, path: str) -> float:
-    """Return the bytes of the logits that are held at once."""
-    if not shape.decoder_layers:
-        return 0.0
-    every = 2 * positions * shape.vocabulary * FLOAT32
-    chunked = isinstance(shape, CausalShape) or path == FAST
-    return min(every, float(LOSS_CHUNK)) if chunked else every
-
-
-def cell_memory(
-    runtimes: RuntimeModel, name: str, whole: Mapping[str, int], trained: Mapping[str, int]
-) -> MemoryParts | None:
-    """Forecast the memory of a cell, None where its model's parameters are not known.
-
-    Args:
-        runtimes: of the study, with its shapes and data.
-        name: the cell.
-        whole, trained: parameters of each model, and those that training changes.
-    """
-    cell = runtimes.cells[name]
-    if cell.model not in whole or cell.model not in trained:
-        return None
-    shape, data = runtimes.shapes[cell.model], runtimes.data[cell.dataset]
-    counts, path = (whole[cell.model], trained[cell.model]), runtimes.attention(cell)
-    return training_memory(runtimes.training_settings(name), shape, data, counts, path)
+    over: int
 
 
 def memory_miss(
-    rows: Collection[Mapping[str, str]],
-    forecasts: Mapping[str, MemoryParts | None],
+    model: RuntimeModel,
+    forecast: Mapping[str, CellMemory],
     of: Collection[tuple[str, str]] | None = None,
 ) -> MemoryMiss | None:
-    """Compare forecasts with the measured peaks of trainings, None without any.
+    """Compare the forecast peaks of trainings with those that were measured.
 
     Args:
-        rows: of the study's summary.
-        forecasts: by cell.
+        model: with the rows of the study's summary.
+        forecast: by cell.
         of: (cell, part) of the measurements that count; None for all.
+
+    Returns:
+        None where nothing was measured.
     """
-    factors = {}
-    for row in rows:
-        name, peak = row.get("cell", ""), row.get("peak_memory_gib", "")
-        forecast = forecasts.get(name)
-        counts = of is None or (name, FINETUNE) in of
-        if forecast is not None and counts and peak not in UNKNOWN and float(peak) > 0:
-            ratio = forecast.total / float(peak)
-            factors[name] = max(ratio, 1 / ratio)
-    if not factors:
+    measured = {row["cell"]: positive(row.get("peak_memory_gib")) for row in model.rows}
+    ratios = {
+        name: forecast[name].training.total / peak
+        for name, peak in measured.items()
+        if peak and name in forecast and (of is None or (name, FINETUNE) in of)
+    }
+    if not ratios:
         return None
+    factors = {name: max(ratio, 1 / ratio) for name, ratio in ratios.items()}
     worst = max(factors, key=lambda name: factors[name])
-    return MemoryMiss(len(factors), statistics.median(factors.values()), factors[worst], worst)
+    over = sum(ratio > 1 for ratio in ratios.values())
+    return MemoryMiss(
+        len(factors), statistics.median(factors.values()), factors[worst], worst, over
+    )

@@ -194,6 +194,7 @@ KEYS = {
 FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
     "bigbird_pegasus": {"encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}
 }
+BIGBIRD = "bigbird_pegasus"
 EXITS_FAMILY = "early_exit"  # the family of encoders with exits
 BERT_LARGE = {
     "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,

@@ -20,7 +20,7 @@ from longwatt.plan.cell_cores import CellCores
 from longwatt.plan.disk import Parameters, Share, checkpoint_bytes, disk, parameters_of
 from longwatt.plan.forecast import CellPart, Miss, Powers, foretell, jobs, misses
 from longwatt.plan.makespan import Span
-from longwatt.plan.memory import MemoryMiss, MemoryParts, cell_memory, memory_miss
+from longwatt.plan.memory import CellMemory, MemoryMiss, memories, memory_miss
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.study.cells import FINETUNE, RECORD
 from longwatt.study.model_settings import initial_weights
@@ -177,15 +177,18 @@ class Plan:
         return disk(self.stages, self.runtimes, self.parameters, seconds, together)
 
     @cached_property
-    def memory(self) -> dict[str, MemoryParts | None]:
-        """Forecast the peak memory of every training, None where its model is unknown."""
-        whole, changed = self.parameters.trained, self.parameters.trainable
-        return {n: cell_memory(self.runtimes, n, whole, changed) for n in self.stages.cells}
+    def memories(self) -> dict[str, CellMemory]:
+        """Memory that each cell takes on a device, without cells of unknown parameters."""
+        return memories(self.runtimes, self.parameters)
 
     @cached_property
-    def memory_miss(self) -> MemoryMiss | None:
-        """Compare forecast memory with measured peaks, None without any."""
-        return memory_miss(self.runtimes.rows, self.memory, self.finished)
+    def memory_misses(self) -> dict[str, MemoryMiss]:
+        """Errors of forecasts of memory of measured cells, by study with any."""
+        here = memory_miss(self.runtimes, self.memories, self.finished)
+        found = {self.stages.study_id: here}
+        if self.demo is not None and self.demo.rows:
+            found[DEMO] = memory_miss(self.demo, memories(self.demo, parameters_of(self.demo)))
+        return {study: miss for study, miss in found.items() if miss is not None}
 
     @cached_property
     def misses(self) -> dict[str, list[Miss]]:

@@ -23,13 +23,14 @@ from longwatt.plan.cell_cores import CellCores
 from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.disk import Parameters
 from longwatt.plan.forecast import CellPart, Miss
+from longwatt.plan.memory import LONGEST, PROCESS_GIB, CellMemory
 from longwatt.plan.model_shapes import BIGBIRD_COST
 from longwatt.plan.plan import G_PER_KG, HOUR_S, Bill, Plan, PlannedGpus, finished_parts
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.plan.work import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
 from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
-from longwatt.study.cells import LARGEST, classifies
+from longwatt.study.cells import FINETUNE, LARGEST, PREDICT, classifies
 from longwatt.study.checks import checked_stages
 from longwatt.study.report_settings import titles as titles_of
 from longwatt.study.settings import COMPARISON_DEFAULTS
@@ -43,7 +44,7 @@ PLAN_COLUMNS = (
     "gpu_hours", "gpu_hours_at_most", "mean_power_w", "power_source", "energy_kwh",
     "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e", "steps", "steps_at_most",
     "validations", "validations_at_most", "validation_share", "validation_share_at_most",
-    "patience", "cannot_stop_early",
+    "patience", "cannot_stop_early", "peak_memory_gib",
 )  # fmt: skip
 
 
@@ -68,6 +69,7 @@ def write_plan(
         writer.writeheader()
         for part in plan.parts:
             row = {**_row(part, plan.prices), "attention": plan.runtimes.attention(part.cell)}
+            row["peak_memory_gib"] = _peak_gib(plan, part)
             writer.writerow({name: value for name, value in row.items() if value is not None})
     write_json(folder / "plan.json", {**facts(plan), "provenance": provenance})
     with whole_file(folder / "plan.md") as stream:
@@ -127,11 +129,26 @@ def facts(plan: Plan) -> dict[str, Any]:
         **bills,
         "prices": plan.prices,
         "disk": [asdict(share) for share in plan.disk],
-        "memory": {name: parts and asdict(parts) for name, parts in plan.memory.items()},
-        "memory_miss": plan.memory_miss and asdict(plan.memory_miss),
+        "memory": {name: _memory_facts(found) for name, found in plan.memories.items()},
+        "memory_misses": {name: asdict(miss) for name, miss in plan.memory_misses.items()},
         "misses": {study: [asdict(miss) for miss in found] for study, found in plan.misses.items()},
         "cannot_stop_early": [part.cell.name for part in plan.parts if part.cannot_stop_early],
     }
+
+
+def _memory_facts(found: CellMemory) -> dict[str, Any]:
+    """Collect what plan.json says of a cell's memory, in GiB."""
+    return {**asdict(found), "most": found.most.total, "exceeds": found.exceeds}
+
+
+def _peak_gib(plan: Plan, part: CellPart) -> float | None:
+    """Return the forecast memory of a part on each device, None where it is unknown."""
+    known = plan.memories.get(part.cell.name)
+    if known is None:
+        return None
+    point = part.part.removeprefix(PREDICT)
+    found = known.training if part.part == FINETUNE else known.predicting.get(point)
+    return None if found is None else found.total
 
 
 def _row(part: CellPart, prices: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +185,7 @@ def summary(plan: Plan) -> list[str]:
         lines.append(f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)")
     stuck, cells = sum(part.cannot_stop_early for part in plan.parts), len(plan.stages.cells)
     never = f"early stopping can never fire in {stuck} of {cells} cells"
-    return [*lines, never] if stuck else lines
+    return [*lines, *([never] if stuck else []), *_too_much(plan)]
 
 
 def plan_page(plan: Plan) -> list[Section]:
@@ -187,8 +204,8 @@ def plan_page(plan: Plan) -> list[Section]:
         Section(dearest, [Table(_dearest(plan), ["cell", "from"])]),
         _validations(plan),
         _stuck(plan),
-        _disk(plan),
         _memory(plan),
+        _disk(plan),
         Section("What this rests on", [assumptions, *left_out]),
         _error(plan),
     ]
@@ -404,6 +421,50 @@ def _scheduled(part: CellPart) -> str:
     )
 
 
+def _memory(plan: Plan) -> Section:
+    """Show the forecast peak of the worst cell of each group, and what takes it."""
+    worst: dict[tuple[str, ...], str] = {}
+    for name, found in plan.memories.items():
+        cell = plan.stages.cells[name]
+        key = (cell.dataset, cell.model, cell.budget)
+        if key not in worst or found.most.total > plan.memories[worst[key]].most.total:
+            worst[key] = name
+    rows = [_memory_row(name, plan.memories[name]) for name in worst.values()]
+    unknown = sorted(plan.parameters.unknown)
+    lacking = [f"Unknown (NA) is that of {wording.listed(unknown)}."] if unknown else []
+    tables: list[str | Table] = [MEMORY_TEXT, Table(rows, ["cell", "part"])] if rows else []
+    return Section("Memory of a device", [*tables, *lacking, *_too_much(plan)])
+
+
+MEMORY_TEXT = (
+    "Forecast peak of each device, of the cell with the most of every dataset, model and budget. "
+    f"On a CPU it is that of the process, whose libraries take about {PROCESS_GIB:g} GiB; a "
+    "budget's limit does not count them. The longest input is taken for "
+    f"{LONGEST} times the mean one, or seq_len if that is shorter."
+)
+
+
+def _memory_row(name: str, found: CellMemory) -> dict[str, str]:
+    most, parts = found.most, {"training": found.training, **found.predicting}
+    sizes = {what: gib(size) for what, size in asdict(most).items()}
+    limit = NA if found.limit_gib is None else gib(found.limit_gib)
+    part = next(part for part, memory in parts.items() if memory is most)
+    return {"cell": name, "part": part, "peak": gib(most.total), **sizes, "limit": limit}
+
+
+def _too_much(plan: Plan) -> list[str]:
+    """Warn of cells whose forecast is above what their budget allows."""
+    names = [name for name, found in plan.memories.items() if found.exceeds]
+    if not names:
+        return []
+    few = wording.listed(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [
+        f"WARNING: the forecast exceeds memory_gib_per_gpu in {len(names)} of "
+        f"{len(plan.stages.cells)} cells: {few}. Lower the batch, or ask for "
+        "activation_checkpointing or `lora`."
+    ]
+
+
 def _disk_gib(plan: Plan) -> float:
     return sum(share.gib for share in plan.disk)
 
@@ -413,63 +474,6 @@ def _disk(plan: Plan) -> Section:
     sizes.append(("at most together", _disk_gib(plan), ""))
     rows = [{"what": what, "size": gib(size), "source": source} for what, size, source in sizes]
     return Section("Disk", [Table(rows, ["what", "source"]), *_parameters(plan.parameters)])
-
-
-MEMORY_NOTE = (
-    "Forecast peaks of a training on one device, of a mean batch: a batch of the longest examples "
-    "takes more."
-)
-
-
-def _memory(plan: Plan) -> Section:
-    """Show the forecast peak of each model, length and budget, and its error."""
-    text: list[str | Table] = [MEMORY_NOTE, Table(_memory_rows(plan), ["model", "budget"])]
-    known = {name: parts for name, parts in plan.memory.items() if parts is not None}
-    if known:
-        largest = max(known, key=lambda name: known[name].total)
-        parts = ", ".join(f"{what} {gib(size)}" for what, size in vars(known[largest]).items())
-        text.append(f"The largest is {largest}: {gib(known[largest].total)}, of which {parts}.")
-    limits = {n: _memory_limit(plan, n) for n in known}
-    over = [n for n, most in limits.items() if most is not None and known[n].total > most]
-    if over:
-        said = f"{how_many(len(over), 'cell')} may need more than memory_gib_per_gpu allows"
-        text.append(f"Warning: {said}, the first of them {over[0]} ({gib(limits[over[0]] or 0)}).")
-    return Section("Memory", [*text, _memory_error(plan)])
-
-
-def _memory_limit(plan: Plan, name: str) -> float | None:
-    """Return the GiB that a cell may take, its libraries included."""
-    parts = plan.memory[name]
-    most = plan.stages.study["budgets"][plan.stages.cells[name].budget].get("memory_gib_per_gpu")
-    return None if most is None or parts is None else float(most) + parts.libraries
-
-
-def _memory_rows(plan: Plan) -> list[dict[str, str]]:
-    """Make a row for each model, length and budget, of its largest cell."""
-    groups: dict[tuple[str, int, str], list[float | None]] = {}
-    for name, cell in plan.stages.cells.items():
-        parts = plan.memory[name]
-        key = cell.model, cell.seq_len, cell.budget
-        groups.setdefault(key, []).append(None if parts is None else parts.total)
-    return [
-        {
-            "model": model,
-            "length": f"{length:,}",
-            "budget": budget,
-            "memory, GiB": number(max((t for t in totals if t is not None), default=None), ".2f"),
-        }
-        for (model, length, budget), totals in groups.items()
-    ]
-
-
-def _memory_error(plan: Plan) -> str:
-    """Say how far forecast peaks are from measured ones."""
-    miss = plan.memory_miss
-    if miss is None:
-        return "It is a forecast that no measured peak of this study has been compared with yet."
-    median, worst = wording.times(miss.median, ".2f"), wording.times(miss.worst, ".2f")
-    cells = how_many(miss.cells, "measured cell")
-    return f"It is off by {median} (median of {cells}), {worst} at worst ({miss.worst_cell})."
 
 
 def _parameters(found: Parameters) -> list[str]:
@@ -685,7 +689,24 @@ def _error(plan: Plan) -> Section:
     if DEMO not in plan.misses:
         gaps.append("The embedded study is not here, so predictions were not tried on it.")
     tables: list[str | Table] = [text, Table(rows, ["study", "part", "worst cell"])] if rows else []
-    return Section("How far this can be off", [*tables, *gaps])
+    return Section("How far this can be off", [*tables, *_memory_error(plan), *gaps])
+
+
+def _memory_error(plan: Plan) -> list[str | Table]:
+    """Compare forecast peaks of memory with measured ones, if there are any."""
+    rows = [
+        {
+            "study": study,
+            "measured trainings": str(miss.cells),
+            "median": wording.times(miss.median, ".2f"),
+            "worst": wording.times(miss.worst, ".2f"),
+            "forecast above": f"{miss.over} of {miss.cells}",
+            "worst cell": miss.worst_cell,
+        }
+        for study, miss in plan.memory_misses.items()
+    ]
+    text = "Peaks of memory in training, forecast over measured or measured over forecast:"
+    return [text, Table(rows, ["study", "worst cell"])] if rows else []
 
 
 TRY_DEMO = "; run it (snakemake --cores all --config study=demo, minutes) to see the error"

@@ -293,6 +293,10 @@ class RuntimeModel:
         splits = [chosen["inference"]["split"] for chosen in points]
         return settings.record_settings(self.study, cell, splits)
 
+    def chosen(self, name: str, part: str) -> dict[str, Any]:
+        """Return the settings of a cell's training or prediction, with the batch that was found."""
+        return self._chosen(self.cells[name], part)
+
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
         """Merge a part's settings. Cells share all but length and protocol, to save time."""
         key = (cell.dataset, cell.model, cell.budget, part)
@@ -309,10 +313,6 @@ class RuntimeModel:
         if found is not None:
             budget["per_device_batch_size"] = found
         return chosen
-
-    def training_settings(self, name: str) -> dict[str, Any]:
-        """Return the settings of a cell's training, with its probe's batch size."""
-        return self._chosen(self.cells[name], FINETUNE)
 
     def largest_batch(self, name: str) -> int | None:
         """Return the examples per device that a probe found to fit, or None."""

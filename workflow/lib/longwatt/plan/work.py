@@ -210,7 +210,7 @@ def input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
     packed = "training" in chosen and chosen["training"].get("packing", False)
     padded = padding == "max_length" and not packed
     whole = data.words_in * TOKENS_PER_WORD + _prompt_tokens(chosen)
-    return float(min(_input_room(chosen), math.inf if padded else whole))
+    return float(min(input_room(chosen), math.inf if padded else whole))
 
 
 def row_tokens(chosen: Mapping[str, Any], data: Data) -> float:
@@ -227,7 +227,7 @@ def target_tokens(chosen: Mapping[str, Any], data: Data) -> float:
     return min(_words(data), float(chosen["training"].get("max_target_tokens", LABEL_TOKENS)))
 
 
-def _input_room(chosen: Mapping[str, Any]) -> float:
+def input_room(chosen: Mapping[str, Any]) -> float:
     """Return the most tokens of an input. A prompt leaves room for its answer."""
     if "prompt" not in chosen:
         return float(chosen["seq_len"])
