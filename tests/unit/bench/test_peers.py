@@ -96,7 +96,16 @@ def test_both_trainers_start_from_the_same_and_lose_the_same(name, tmp_path):
     # The one that is timed, those before it, and one after it.
     assert len(ours) == WARM_UP_STEPS + 2 and len(set(ours)) == len(ours)
     assert ours == pytest.approx(theirs, rel=1e-5)
-    assert all(one["cpu_s"] > 0 and one["peak_bytes"] > 0 for one in found.values())
+    assert all(one["cpu_s"] > 0 for one in found.values())
+
+
+def test_the_peak_of_memory_is_what_was_taken_since_it_was_forgotten():
+    # Memory freed before is taken again unseen: only fresh pages of a size of their own count.
+    held = peers.memory_held()
+    peers.forget_peak(torch.device("cpu"))
+    taken = torch.ones(64 * peers.MIB, dtype=torch.uint8)
+    del taken
+    assert 0.8 < peers.peak_beyond(torch.device("cpu"), held) / (64 * peers.MIB) < 1.3
 
 
 def test_the_other_trainer_is_the_librarys_own_with_its_defaults(tmp_path):

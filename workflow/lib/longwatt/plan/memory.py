@@ -367,11 +367,13 @@ def memory_miss(
     Returns:
         None where nothing was measured.
     """
-    measured = {row["cell"]: positive(row.get("peak_memory_gib")) for row in model.rows}
+    # A cell has a row per inference point; those of an untrained model have no peak.
+    peaks = ((row["cell"], positive(row.get("peak_memory_gib"))) for row in model.rows)
+    measured = {name: peak for name, peak in peaks if peak and name in forecast}
     ratios = {
         name: forecast[name].training.total / peak
         for name, peak in measured.items()
-        if peak and name in forecast and (of is None or (name, FINETUNE) in of)
+        if of is None or (name, FINETUNE) in of
     }
     if not ratios:
         return None
