@@ -108,7 +108,10 @@ def test_a_job_killed_beside_another_is_not_billed_for_the_node_either(powercap,
     second = record(tmp_path / "1.jsonl", "sleep", "60")
     wait_for(lambda: "rapl_shared" in (tmp_path / "0.jsonl").read_text(), "it to notice the other")
     for job in (first, second):
+        commands = psutil.Process(job.pid).children()
         job.kill()
+        for command in commands:  # they hold the pipes open for as long as they live
+            command.kill()
         job.communicate()
     lines = (tmp_path / "0.jsonl").read_text().splitlines()
     (tmp_path / "0.jsonl").write_text("\n".join(line for line in lines if '"end"' not in line))
