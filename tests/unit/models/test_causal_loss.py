@@ -10,8 +10,8 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from longwatt.models.attention.loss import linear_cross_entropy
-from longwatt.models.decoder_only import label_loss
 from longwatt.models.errors import ModelError
+from longwatt.models.losses import label_loss
 from longwatt.training.trainer import counts_of
 from tests.unit.models.causal_models import BATCH, FORCED, KINDS, build, entry_of, examples
 

@@ -105,6 +105,6 @@ def test_teacher_forced_answers_are_the_best_after_gold_tokens(kind, monkeypatch
         for row, mask in zip(best, batch["labels"][:, 1:] != IGNORED, strict=True)
     ]
     assert family.predict(model, batch, FORCED) == expected
-    monkeypatch.setattr("longwatt.models.decoder_only.label_loss.CHUNK", 400)
+    monkeypatch.setattr("longwatt.models.losses.label_loss.CHUNK", 400)
     assert family.predict(model, batch, FORCED) == expected
     assert [len(row) for row in expected] == [answer for _, answer in BATCH]

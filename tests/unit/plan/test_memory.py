@@ -209,6 +209,19 @@ def test_generation_keeps_keys_and_values_of_prompts_and_answers():
     assert taught.cache == 0 and taught.logits > found.logits
 
 
+@pytest.mark.parametrize(
+    ("family", "attention", "whole"),
+    [("seq2seq", "stock", False), ("led", "stock", True), ("led", "fast", False)],
+)
+def test_only_the_published_path_holds_all_logits(family, attention, whole):
+    sizes = {"model_type": "bart", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1,
+             "vocab_size": 50_000}  # fmt: skip
+    settings = chosen(model={"family": family, "attention": attention}, max_target_tokens=1000)
+    subject = Subject(shape_of(family, sizes, attention=attention), sizes, DATA, COUNT, COUNT)
+    logits = training_memory(settings, subject).logits
+    assert (logits > 0.5) is whole and logits > 0
+
+
 STUDY = """
 title: Tiny
 datasets:

@@ -144,7 +144,8 @@ class Causal(TextGeneration):
     def _prepare(self, built: Any, tokenizer: Any) -> None:
         from transformers import GenerationConfig
 
-        from longwatt.models.decoder_only import label_loss, texts
+        from longwatt.models.decoder_only import texts
+        from longwatt.models.losses import label_loss
 
         theirs = built.generation_config.eos_token_id
         more = theirs if isinstance(theirs, list) else [theirs]
@@ -207,7 +208,8 @@ class Causal(TextGeneration):
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[list[int]]:
         """See `Family.predict`: token ids per example, up to the end."""
         from longwatt.models.attention_choice import core
-        from longwatt.models.decoder_only import label_loss, texts
+        from longwatt.models.decoder_only import texts
+        from longwatt.models.losses import label_loss
 
         own = core(model)
         self.ends = tuple(dict.fromkeys((*self.ends, *how.get("stops", ()))))

@@ -39,6 +39,12 @@ class Seq2Seq(EncoderDecoder):
             )
         return AutoConfig.for_model(kind)
 
+    def _choose(self, built: Any, path: str) -> str:
+        from longwatt.models.losses import decoder_loss
+
+        decoder_loss.attach_decoder_loss(built)
+        return super()._choose(built, path)
+
     def _new(self, config: Any) -> Any:
         from transformers import AutoModelForSeq2SeqLM
 

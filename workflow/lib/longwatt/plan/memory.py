@@ -28,6 +28,7 @@ from longwatt.study.cells import FINETUNE, PREDICT
 
 FLOAT, HALF_FLOAT = 4, 2  # bytes
 MOMENTS_OF_ADAM = 2
+PUBLISHED_FAMILIES = ("led", "bigbird_pegasus")  # their stock path is transformers' own
 CHUNK_BYTES = 1 << 24  # logits that the chunked loss holds at once
 COPIES = 3  # of logits: themselves, their gradient, and what turns one into the other
 # Times a layer's activations that its backward pass takes under activation checkpointing: they are
@@ -207,14 +208,15 @@ def _kept(chosen: Mapping[str, Any], of: Subject, length: float, targets: float)
 def _loss_logits(chosen: Mapping[str, Any], of: Subject) -> float:
     """Return the bytes of logits in a step, and of the output layer's own gradient.
 
-    The chunked loss holds few logits at once, but the gradient twice until it is added. The loss of
-    transformers holds all logits.
+    The chunked loss holds few logits at once, but the gradient twice until it is added. The stock
+    path of LED and BigBird holds all logits.
     """
     if not of.shape.decoder_layers:
         return 0.0
     rows, _, targets = _batch(chosen, of)
     logits = COPIES * FLOAT * rows * targets * of.shape.vocabulary
-    if not (isinstance(of.shape, CausalShape) or chosen["model"]["attention"] == FAST):
+    chunked = chosen["model"]["family"] not in PUBLISHED_FAMILIES
+    if not (chunked or chosen["model"]["attention"] == FAST):
         return logits
     head = 2 * FLOAT * of.shape.vocabulary * of.shape.d_model
     return min(logits, COPIES * CHUNK_BYTES) + (0.0 if of.shape.adapters else head)

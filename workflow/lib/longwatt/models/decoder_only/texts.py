@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
-from longwatt.models.decoder_only.label_loss import FLOAT32_NOISE
 from longwatt.models.errors import ModelError
 from longwatt.models.family import IGNORED
+from longwatt.models.losses.label_loss import FLOAT32_NOISE
 
 NO_REPEAT = "no_repeat_ngram_size"
 

@@ -61,10 +61,16 @@ def attach(model: Any) -> None:
             return stock(model, *args, **kwargs)
         return CausalLMOutputWithPast(loss=_loss(model, given))
 
+    setattr(model, HEAD_FORM, form)
+    put_in_place(model, forward)
+
+
+def put_in_place(model: Any, forward: Callable[..., Any]) -> None:
+    """Let a model's `forward` be this function, which looks like that of its class."""
+    stock = type(model).forward
     # Without `__wrapped__`, by which libraries would unwrap it. Generation asks for arguments.
     forward.__signature__ = inspect.signature(stock)  # type: ignore[attr-defined]
     forward.__doc__ = stock.__doc__
-    setattr(model, HEAD_FORM, form)
     model.forward = MethodType(forward, model)
 
 

@@ -1,0 +1,1 @@
+"""Compute losses of models without holding all logits."""
