@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 
 from longwatt.metrics import ScoringError, check_ids
-from longwatt.metrics.document_samples import with_documents
-from longwatt.metrics.resampling import Array, Interval, Resampling, Sample, Scores
-from longwatt.metrics.score_intervals import over_examples
+from longwatt.metrics.resampling import Array, Interval, Resampling, Sample, Scores, interval_of
 
 ACCURACY, MACRO_F1 = "accuracy", "macro_f1"
 CLASSIFICATION_METRICS = (ACCURACY, MACRO_F1)
-DEFAULT_RESAMPLING = Resampling()
 
 LabelsById = Mapping[str, str]
 # By example's id: accuracy (0 or 100), label and prediction.
@@ -58,19 +55,15 @@ def headline_score(metric: str, predictions: LabelsById, labels: LabelsById) -> 
 
 def classification_intervals(
     per_example: ClassifiedExamples,
-    how: Resampling = DEFAULT_RESAMPLING,
-    documents: Mapping[str, str] | None = None,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, Interval]:
-    """Find both metrics' intervals, over documents where examples share some.
-
-    Args:
-        per_example: as `classify_examples` returns.
-        how: equal settings give equal intervals.
-        documents: of the examples, by id; None or none where each has its own.
-    """
+    """Find both metrics' intervals (`interval_of`), equal for equal seeds."""
+    how = Resampling(resamples, confidence, seed)
     samples = {metric: labels_sample(per_example, metric) for metric in CLASSIFICATION_METRICS}
-    drawn = {metric: with_documents(one, documents) for metric, one in samples.items()}
-    return {metric: over_examples(Scores([sample], how)) for metric, sample in drawn.items()}
+    return {metric: interval_of(Scores([sample], how)) for metric, sample in samples.items()}
 
 
 def labels_sample(per_example: ClassifiedExamples, metric: str) -> Sample:

@@ -16,7 +16,7 @@ from longwatt.files import sha256, whole_file
 from longwatt.metric_words import mostly_sees
 from longwatt.metrics import classification
 from longwatt.metrics.document_samples import with_documents
-from longwatt.metrics.resampling import Interval, Resampling, Scores
+from longwatt.metrics.resampling import Interval, Resampling, Sample, Scores
 from longwatt.metrics.score_intervals import over_examples
 from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.provenance.stamps import write_json
@@ -104,8 +104,7 @@ def _score_texts(
     scored = metrics.score_examples(predicted, references, used, settings["text"])
     lead = _lead(settings, rows, references)
     own = compared_examples(rows, settings["references"])
-    sample = with_documents(metrics.text_sample(scored, settings["metric"], own), documents)
-    interval = over_examples(Scores([sample], Resampling.of(settings)))
+    interval = _interval(metrics.text_sample(scored, settings["metric"], own), documents, settings)
     corpus = metrics.corpus_scores(scored)
     facts = {
         **_headline(settings, corpus, interval),
@@ -168,8 +167,10 @@ def _label_facts(
 ) -> dict[str, Any]:
     """Score labels by accuracy and macro F1 with intervals, beside the majority class."""
     corpus = classification.classification_scores(per_example)
-    how = Resampling.of(settings)
-    intervals = classification.classification_intervals(per_example, how, documents)
+    intervals = {
+        metric: _interval(classification.labels_sample(per_example, metric), documents, settings)
+        for metric in classification.CLASSIFICATION_METRICS
+    }
     headline = _headline(settings, corpus, intervals[settings["metric"]])
     ends = {
         f"{name}_ci_{end}": value
@@ -179,6 +180,11 @@ def _label_facts(
     majority = sum(row[MAJORITY_COLUMN] for row in per_example.values()) / len(per_example)
     floor = {"majority": majority, "score_lead": None, "score_ceiling": None}
     return {**headline, **floor, "examples": len(per_example), **corpus, **ends}
+
+
+def _interval(sample: Sample, documents: Mapping[str, str], settings: ScoringSettings) -> Interval:
+    """Find a score's interval over examples, or over documents where examples share some."""
+    return over_examples(Scores([with_documents(sample, documents)], Resampling.of(settings)))
 
 
 def _headline(
