@@ -198,7 +198,7 @@ def _positive(text: str) -> float:
 
 
 def _watts(text: str) -> float | str | None:
-    if text in (rated.AUTO_WATTS, rated.NO_ESTIMATE):
+    if text in (rated.AUTO_WATTS, rated.NO_WATTS):
         return rated.watts_setting({rated.WATTS_KEY: text})
     try:
         return _positive(text)

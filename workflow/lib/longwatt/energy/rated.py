@@ -20,7 +20,8 @@ from typing import Any
 
 from longwatt.files import PACKAGE
 
-AUTO_WATTS, NO_ESTIMATE = "auto", "none"  # words of `watts_per_core` in config.yaml
+AUTO_WATTS, NO_WATTS = "auto", "none"  # words of `watts_per_core` in config.yaml
+NO_ESTIMATE = "no estimate: "  # before the reason, among the problems of a log
 WATTS_KEY = "watts_per_core"
 # The table: a file of a package that is never imported, since it would load much else.
 TABLE_PACKAGE, TABLE = "codecarbon", "codecarbon/data/hardware/cpu_power.csv"
@@ -59,7 +60,7 @@ class Rating:
 def watts_setting(machine: Mapping[str, Any]) -> float | str | None:
     """Return `watts_per_core` of config.yaml: a number, AUTO_WATTS (default) or None."""
     wanted = machine.get(WATTS_KEY, AUTO_WATTS)
-    return None if wanted == NO_ESTIMATE else wanted
+    return None if wanted == NO_WATTS else wanted
 
 
 def rate(setting: float | str | None, facts: Mapping[str, Any] | None) -> Rating:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.energy.rated import WATTS_KEY, Rating, rate
+from longwatt.energy.rated import NO_ESTIMATE, WATTS_KEY, Rating, rate
 from longwatt.energy.reduction import windows as meters
 from longwatt.energy.reduction.attempts import IDLE, TimeSpan, intervals
 from longwatt.energy.reduction.kept import BETWEEN_BATCHES, GENERATE, Division, divide, judged
@@ -87,7 +87,7 @@ def reduce_log(log: Log, watts_per_core: float | str | None) -> ReducedRow:
         whole, by_gpu = total(_parts(working, segments))
     wasted, _ = total(_wasted(found, segments, division))
     if whole["energy_source"] == NO_SOURCE and not uuids and watts_per_core is not None:
-        problems += [f"no estimate: {one.basis}" for one in _distinct(ratings) if not one.watts]
+        problems += [f"{NO_ESTIMATE}{one.basis}" for one in _distinct(ratings) if not one.watts]
     return {
         **whole,
         **_rested_on(whole["energy_source"], _distinct(ratings)),
