@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from longwatt.config.studies import read_study
-from longwatt.study.published import PublishedPlace, published_batch_sizes
+from longwatt.study.reported.published import PublishedPlace, published_batch_sizes
 from longwatt.study.stages import Stages
 from longwatt.study.summary_columns import COLUMNS
 

@@ -11,7 +11,7 @@ import pytest
 from longwatt.exits import load_classifier
 from longwatt.exits.logits import read_logits
 from longwatt.exits.replay import leave
-from longwatt.study import report_items
+from longwatt.study.reported import report_items
 from tests.tiny_exits import study_text, write_data
 from tests.workflow.conftest import Project
 

@@ -10,7 +10,7 @@ from bench.stand_in_gpus import STAND_IN
 
 from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.provenance.stamps import digest, read_stamp
-from longwatt.study.report_items import GENERAL, figures, tables
+from longwatt.study.reported.report_items import GENERAL, figures, tables
 from longwatt.study.summary_columns import COLUMNS
 from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project

@@ -29,7 +29,8 @@ from longwatt.startup import checks as start_checks
 from longwatt.startup import invocation, patterns, places, scored
 from longwatt.startup.run import Given, Run, partial_settings
 from longwatt.study import checks as study_checks
-from longwatt.study import outputs, report_items
+from longwatt.study import outputs
+from longwatt.study.reported import report_items
 
 # Jobs inherit this, also those that load torch in their script.
 os.environ.update(waiting.thread_environment(os.environ))

@@ -30,7 +30,7 @@ from longwatt.files import sha256
 from longwatt.layout.figure_texts import make_texts_fit
 from longwatt.report.exits_table import early_exits
 from longwatt.report.tables import readable, scores_by_length
-from longwatt.study import report_items
+from longwatt.study.reported import report_items
 from tests.unit.report.test_figures import row, words
 
 LAYERS = (0, 4, 12, 23)

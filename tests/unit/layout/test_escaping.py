@@ -23,7 +23,7 @@ from longwatt.layout.escaping import (
 from longwatt.layout.pages import Labelled, Picture, Section, Table, as_html, markdown
 from longwatt.layout.table_files import write
 from longwatt.provenance.stamps import digest
-from longwatt.study.report_items import figures
+from longwatt.study.reported.report_items import figures
 from tests.spacing import single_spaced
 
 SCRIPT = "</script><script>document.title='x'</script><img src=x onerror=\"document.title='y'\">"

@@ -17,7 +17,7 @@ from longwatt.report.figures import (
     styles_of,
 )
 from longwatt.results.series import comparable, with_series
-from longwatt.study import report_items
+from longwatt.study.reported import report_items
 from longwatt.study.summary_columns import COLUMNS
 
 

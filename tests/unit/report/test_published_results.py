@@ -13,7 +13,7 @@ from longwatt.report.published_table import published_scores
 from longwatt.report.settings_table import settings_in_force
 from longwatt.report.tables import write_tables
 from longwatt.study.checks import checked_stages
-from longwatt.study.published import PublishedPlace, scores
+from longwatt.study.reported.published import PublishedPlace, scores
 from longwatt.study.settings_in_force import groups, in_force
 from longwatt.study.stages import Stages
 from tests.published_study import made_up, published_study

@@ -17,7 +17,7 @@ from longwatt.report.tables import (
     scores_by_length,
     write_tables,
 )
-from longwatt.study.report_items import TABLE_KINDS, TABLES
+from longwatt.study.reported.report_items import TABLE_KINDS, TABLES
 from tests.unit.report.test_figures import as_file, row, table
 
 SETTINGS = {

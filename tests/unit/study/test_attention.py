@@ -10,7 +10,7 @@ from longwatt.study import settings
 from longwatt.study.cells import Cell, expand
 from longwatt.study.checks import checked_stages
 from longwatt.study.claims import list_tests, point_of
-from longwatt.study.report_settings import claim_cells, headings, titles
+from longwatt.study.reported.report_settings import claim_cells, headings, titles
 from longwatt.study.settings_in_force import groups, in_force
 from tests.conftest import ROOT
 

@@ -12,7 +12,7 @@ from longwatt.plan.urgency import runtimes
 from longwatt.provenance.stamps import digest
 from longwatt.study import settings
 from longwatt.study.checks import checked_stages
-from longwatt.study.report_settings import claim_cells, rows
+from longwatt.study.reported.report_settings import claim_cells, rows
 from tests.conftest import ROOT
 from tests.tiny_exits import read_tiny_exits
 

@@ -5,10 +5,15 @@ import copy
 import pytest
 
 from longwatt.config.errors import StudyError
-from longwatt.study import report_items
 from longwatt.study.checks import checked_stages
 from longwatt.study.outputs import kept
-from longwatt.study.published import PublishedPlace, published_batch_sizes, published_tables, scores
+from longwatt.study.reported import report_items
+from longwatt.study.reported.published import (
+    PublishedPlace,
+    published_batch_sizes,
+    published_tables,
+    scores,
+)
 from tests.published_study import published_study
 
 

@@ -2,7 +2,7 @@
 
 from longwatt.config.expansion import VARIANT_OF
 from longwatt.study.cells import Cell
-from longwatt.study.report_settings import claimed, headings, titles
+from longwatt.study.reported.report_settings import claimed, headings, titles
 
 SEARCHED = {"title": "BERT, 2 exits", VARIANT_OF: "bert", "search_title": "BERT"}
 STUDY = {

@@ -66,7 +66,7 @@ def write_comparison(
 
     Args:
         results: the folder of all studies' results.
-        settings: as `longwatt.study.report_settings.compare_settings`.
+        settings: as `longwatt.study.reported.report_settings.compare_settings`.
         provenance: the stamp of comparison.json.
         stamps: by study the digests in force (`longwatt.freshness.in_force.InForce.stamps`); None
             where its file is not here.

@@ -28,7 +28,7 @@ from longwatt.layout.wording import estimated, number
 from longwatt.provenance.artefacts import check_beside, read_artefact
 from longwatt.provenance.stamps import write_json
 from longwatt.results.series import CONFIDENCE
-from longwatt.study.report_items import DISTILLED
+from longwatt.study.reported.report_items import DISTILLED
 
 ExitStyle = Mapping[str, Any]
 ExitStyles = Mapping[str, ExitStyle]  # by model
@@ -127,7 +127,7 @@ def read_difficulty(path: Path) -> pd.DataFrame:
 def exit_drawings(
     report: Mapping[str, Any], curve: pd.DataFrame, difficulty: pd.DataFrame, study: ExitStudy
 ) -> dict[str, Callable[[], Figure]]:
-    """List every figure of `longwatt.study.report_items.EXIT_FIGURES`, to be drawn one at a time.
+    """List every figure of `study.reported.report_items.EXIT_FIGURES`, to be drawn one at a time.
 
     Args:
         report: an exits.json.

@@ -32,7 +32,7 @@ from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
 from longwatt.study.cells import FINETUNE, LARGEST, PREDICT, classifies
 from longwatt.study.checks import checked_stages
-from longwatt.study.report_settings import titles as titles_of
+from longwatt.study.reported.report_settings import titles as titles_of
 from longwatt.study.settings import COMPARISON_DEFAULTS
 from longwatt.study.stages import Stages
 from longwatt.tokens.references import EACH

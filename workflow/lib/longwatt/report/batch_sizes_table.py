@@ -9,8 +9,8 @@ import pandas as pd
 
 from longwatt.layout.table_files import grouped
 from longwatt.layout.wording import NA
-from longwatt.study import published as theirs
-from longwatt.study.published import PublishedPlace
+from longwatt.study.reported import published as theirs
+from longwatt.study.reported.published import PublishedPlace
 
 Key = tuple[Any, ...]  # a Place and a protocol
 

@@ -28,9 +28,9 @@ from longwatt.report.published_figure import beside_published_scores, called
 from longwatt.results import series as plotted
 from longwatt.results.series import SERIES, any_diverged, place_of, with_series
 from longwatt.results.summary import read_summary
-from longwatt.study import published as theirs
-from longwatt.study.published import PublishedPlace
-from longwatt.study.report_items import PUBLISHED_ITEM, shows, split_cost
+from longwatt.study.reported import published as theirs
+from longwatt.study.reported.published import PublishedPlace
+from longwatt.study.reported.report_items import PUBLISHED_ITEM, shows, split_cost
 from longwatt.study.summary_columns import (
     INFERENCE,
     energy_flags,
@@ -107,7 +107,7 @@ def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenanc
 
 
 def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
-    """List every figure of `longwatt.study.report_items.figures`, to be drawn one at a time.
+    """List every figure of `study.reported.report_items.figures`, to be drawn one at a time.
 
     Args:
         table: rows of a summary.csv.

@@ -12,7 +12,7 @@ from longwatt.layout.table_files import caption_of, captioned, grouped
 from longwatt.layout.wording import NA, interval, number, random_weights
 from longwatt.report.batch_sizes_table import trained
 from longwatt.results.series import beside_published, place_of, records
-from longwatt.study import published as theirs
+from longwatt.study.reported import published as theirs
 
 OTHER_PROTOCOL = "other protocol"
 SHAPE, PUBLISHED_DIFFERENCE = ".2f", "+.2f"  # of published scores, and of what differs from them

@@ -33,7 +33,7 @@ from longwatt.results import series as points
 from longwatt.results.differences import threads_in_words
 from longwatt.results.series import SERIES, EnergyUnit, records, with_series
 from longwatt.results.summary import read_summary
-from longwatt.study.report_items import EXITS_TABLE, PUBLISHED_ITEM, TABLE_KINDS
+from longwatt.study.reported.report_items import EXITS_TABLE, PUBLISHED_ITEM, TABLE_KINDS
 
 ENERGIES = {
     "train_steps": "of it steps",
@@ -99,7 +99,7 @@ def dataset_statistics(
     """Tabulate the data whose files are there, one row per dataset and tokenizer.
 
     Args:
-        facts: as `longwatt.study.report_settings.dataset_facts`.
+        facts: as `longwatt.study.reported.report_settings.dataset_facts`.
         titles: how datasets are called.
         published: a study's `published`; its statistics stand beside the measured ones.
     """
@@ -126,7 +126,7 @@ PUBLISHED_DATASET = (
 def write_tables(summary: Path, folder: Path, settings: Mapping[str, Any], provenance: Any) -> None:
     """Write every table of a study as .html, .md and .csv, and `tables.json`.
 
-    `longwatt.study.report_items.tables` names them.
+    `longwatt.study.reported.report_items.tables` names them.
 
     Args:
         summary: a summary.csv, with the settings of its rows in the JSON beside it; a report

@@ -96,7 +96,7 @@ class Evidence:
 
     Args:
         summary: as `longwatt.results.summary.summarize`; rows may be missing.
-        cells: as `longwatt.study.report_settings.claim_cells`.
+        cells: as `longwatt.study.reported.report_settings.claim_cells`.
         scores: of the examples; None where they are not at hand.
     """
 

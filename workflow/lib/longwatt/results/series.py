@@ -11,9 +11,9 @@ import pandas as pd
 from longwatt.jobs.endings import diverged
 from longwatt.layout.wording import is_known, random_weights
 from longwatt.metrics.seed_intervals import of_a_score, over_seeds_of_scores
-from longwatt.study import published as theirs
 from longwatt.study.model_settings import INITIAL_WEIGHTS
-from longwatt.study.published import PublishedPlace
+from longwatt.study.reported import published as theirs
+from longwatt.study.reported.published import PublishedPlace
 
 # What makes two rows points of one line; a model's attention regimes are two models, and its paths
 # of attention have two costs.

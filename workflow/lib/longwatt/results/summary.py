@@ -58,7 +58,7 @@ def summarize(
 
     Args:
         results: results/{study}.
-        rows: what is known of each row beforehand (`longwatt.study.report_settings.rows`).
+        rows: what is known of each row beforehand (`longwatt.study.reported.report_settings.rows`).
         prices: as `longwatt.energy.costs.price_figures`.
         exits: the comparison of models with exits to their baselines; None for that of the whole
             study.

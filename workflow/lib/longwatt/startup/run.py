@@ -25,8 +25,8 @@ from longwatt.provenance import stamps
 from longwatt.provenance.source_files import KnownDigests
 from longwatt.provenance.stamps import Stage
 from longwatt.startup import checks, clock, invocation
-from longwatt.study import report_settings
 from longwatt.study.cells import device_count
+from longwatt.study.reported import report_settings
 from longwatt.study.stages import Stages
 
 # CPU cores for each GPU on a cluster, where the profile says nothing: its process, data, recorder.

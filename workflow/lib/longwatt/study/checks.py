@@ -15,10 +15,11 @@ from longwatt.hub import client
 from longwatt.hub.checkpoints import known_config, repository_of
 from longwatt.models.errors import ModelError
 from longwatt.models.family import attention_path
-from longwatt.study import published, report_items, report_settings, settings
+from longwatt.study import settings
 from longwatt.study.cells import LARGEST, MOST_TOKENS, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
 from longwatt.study.model_settings import initial_weights, keeps_adapters
+from longwatt.study.reported import published, report_items, report_settings
 from longwatt.study.stages import Stages
 from longwatt.study.texts.generation_checks import check_lengths
 from longwatt.study.texts.prompt_checks import check_prompt, check_room, check_template

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from longwatt.study import report_items
 from longwatt.study.claims import scored_rows
-from longwatt.study.report_items import TABLE_KINDS
+from longwatt.study.reported import report_items
+from longwatt.study.reported.report_items import TABLE_KINDS
 from longwatt.study.stages import Stages
 
 CLAIM_KINDS = ("html", "md", "json")

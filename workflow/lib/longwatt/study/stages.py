@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, wraps
 from typing import Any, TypeVar, TypeVarTuple
 
-from longwatt.config.documents import check_name
 from longwatt.energy import costs, rated
 from longwatt.layout.escaping import Undisclosed
 from longwatt.provenance.stamps import Stage
 from longwatt.study import cells as grid
-from longwatt.study import report_items, report_settings, settings
+from longwatt.study import settings
 from longwatt.study.cell_settings import CellSettings
-from longwatt.study.claims import claims_of
+from longwatt.study.contents import StudyContents
 from longwatt.study.model_settings import initial_weights
+from longwatt.study.reported import report_items, report_settings
 
 _Names = TypeVarTuple("_Names")
 _Answer = TypeVar("_Answer")
@@ -45,7 +45,7 @@ def _stage(rule: str, artefact: str, chosen: Mapping[str, Any], *modules: str) -
     return Stage(rule, artefact, Undisclosed(chosen), modules)
 
 
-class Stages:
+class Stages(StudyContents):
     """The jobs of one study, with a method for each rule that takes its wildcards.
 
     `longwatt.study.checks.checked_stages` makes one for a study that nobody has checked yet.
@@ -60,88 +60,11 @@ class Stages:
     """
 
     def __init__(self, study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
+        super().__init__(study_id, study, machine)
         self._answers: dict[tuple[object, ...], Any] = {}
-        self.study_id = study_id
-        self.study = study
-        self.machine = machine
-        self.cells = grid.expand(study, self.source)
         self._settings = CellSettings(study)
 
-    # Contents of a study: cells, points, and data, tokenizers, models and probes by their keys.
-
-    @property
-    def source(self) -> str:
-        """The study's file, as messages name it."""
-        return f"studies/{self.study_id}.yaml"
-
-    @property
-    def results(self) -> str:
-        """The study's results folder."""
-        return f"results/{self.study_id}"
-
-    def cell(self, name: str) -> grid.Cell:
-        """Look a cell up by its id, or raise StudyError."""
-        if name not in self.cells:
-            check_name("cell", name, self.cells, self.source)
-        return self.cells[name]
-
-    @cached_property
-    def grid_points(self) -> dict[str, list[str]]:
-        """The inference points of every cell that the grid names, excluded cells included."""
-        return grid.points_of_cells(self.study)
-
-    def points(self, name: str) -> list[str]:
-        """List a cell's inference points."""
-        self.cell(name)
-        return self.grid_points[name]
-
-    @property
-    def _there(self) -> dict[str, tuple[grid.Cell, list[str]]]:
-        """The study's cells with their inference points, by name."""
-        return {name: (cell, self.points(name)) for name, cell in self.cells.items()}
-
-    def parts(self, name: str) -> list[str]:
-        """List the parts of a cell that are metered."""
-        return [grid.FINETUNE, *(grid.PREDICT + point for point in self.points(name))]
-
-    def gpus(self, name: str) -> int:
-        """Return how many devices a cell's jobs lease."""
-        return int(self.study["budgets"][self.cell(name).budget]["gpus"])
-
-    @cached_property
-    def uses_gpus(self) -> bool:
-        """True if any cell leases devices."""
-        return any(map(self.gpus, self.cells))
-
-    @cached_property
-    def with_exits(self) -> list[str]:
-        """The cells whose models have several exits, by name."""
-        return [
-            name for name, cell in self.cells.items() if grid.several_exits(self.study, cell.model)
-        ]
-
-    @cached_property
-    def claims(self) -> dict[str, Mapping[str, Any]]:
-        """The study's claims by id."""
-        return claims_of(self.study)
-
-    @cached_property
-    def datasets(self) -> dict[str, str]:
-        """The datasets in use, by key."""
-        used = (cell.dataset for cell in self.cells.values())
-        return {settings.dataset_key(self.study, name): name for name in used}
-
-    @cached_property
-    def tokenizers(self) -> dict[str, str]:
-        """The tokenizers in use, by key."""
-        used = (self.study["models"][cell.model]["tokenizer"] for cell in self.cells.values())
-        return {settings.tokenizer_key(self.study, name): name for name in used}
-
-    @cached_property
-    def models(self) -> dict[str, str]:
-        """The pretrained models in use, by key, which models of one origin share."""
-        named = {settings.model_key(self.study, c.model): c.model for c in self.cells.values()}
-        return {key: model for key, model in named.items() if key}
+    # Batch sizes that are looked for, by their keys.
 
     @cached_property
     def probes(self) -> dict[str, str]:
@@ -152,15 +75,6 @@ class Stages:
     def probe(self, name: str) -> str | None:
         """Return the key of a cell's probe, None where its batch size is given."""
         return settings.probe_key(self.cell(name), self.finetune(name).settings)
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """List the datasets and tokenizers that some cell uses together, by key."""
-        keys = {settings.tokens_key(self.study, self.cells[name]) for name in self._by_data()}
-        return [(key.split("/")[0], key.split("/")[1]) for key in sorted(keys)]
-
-    def _by_data(self) -> Iterable[str]:
-        """Name one cell for every dataset and model, as nothing else counts before training."""
-        return {(cell.dataset, cell.model): name for name, cell in self.cells.items()}.values()
 
     # Data: made once and shared by all studies.
 
