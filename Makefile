@@ -22,12 +22,14 @@ PARALLEL := --numprocesses 2 --dist loadfile
 
 setup: .venv/runtime.stamp
 
-.venv/runtime.stamp: envs/requirements.txt envs/constraints.txt pyproject.toml
+.venv/runtime.stamp: envs/requirements.txt envs/requirements-processors.txt envs/constraints.txt \
+		pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "longwatt needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; \
 		exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -r envs/requirements.txt $(CONSTRAINED)
+	$(PIP) --no-deps -r envs/requirements-processors.txt
 	$(PIP) --no-deps --editable .
 	@touch $@
 

@@ -25,7 +25,7 @@ ROOMS = (
 LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}
 LIGHT_FACES = (
     "datasets", "models", "models.family", "plan.urgency", "plan.cell_cores", "jobs.waiting",
-    "jobs.pinning", "energy.meters.rapl",
+    "jobs.pinning", "energy.meters.rapl", "energy.meters.processor", "energy.rated",
 )  # fmt: skip
 MAY_LOAD_TORCH = {"models", "jobs", "inference", "training"}
 HEAVY = {
@@ -241,13 +241,15 @@ def test_every_rule_has_its_script_and_every_script_its_rule():
 def test_the_conda_environment_repeats_the_pins():
     def pins(text: str) -> set[str]:
         lines = [line.strip() for line in text.splitlines()]
-        return {line.strip(" -") for line in lines if "==" in line and not line.startswith("#")}
+        told = (line.partition("  #")[0] for line in lines)
+        return {line.strip(" -") for line in told if "==" in line and not line.startswith("#")}
 
     def name(line: str) -> str:
         return line.split("==")[0].split("[")[0].lower().replace("_", "-")
 
     requirements = pins((ROOT / "envs/requirements.txt").read_text())
-    assert pins((ROOT / "envs/longwatt.yaml").read_text()) == requirements
+    processors = pins((ROOT / "envs/requirements-processors.txt").read_text())
+    assert pins((ROOT / "envs/longwatt.yaml").read_text()) == requirements | processors
     pinned = {name(line): line.split("==")[1] for line in requirements}
     for line in pins((ROOT / "envs/constraints.txt").read_text()):
         assert pinned.get(name(line), line.split("==")[1]) == line.split("==")[1], line

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from bench.project import copy_project
 
+from tests import processors
 from tests.conftest import ROOT, TINY_STUDY
 
 
@@ -31,6 +32,9 @@ class Project:
         copy_project(ROOT, path)
         project = cls(path)
         project.study.write_text(study)
+        # Machines that run these tests differ: what is not measured is unknown on all of them.
+        project.edit("config.yaml", "watts_per_core: auto", "watts_per_core: none")
+        (path / "cpuinfo").write_text(processors.EPYC)
         return project
 
     def copy(self, path: Path) -> Project:
@@ -53,7 +57,7 @@ class Project:
         kept = {
             k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")
         }
-        return {**kept, **more}
+        return {**kept, "LONGWATT_CPUINFO": str(self.path / "cpuinfo"), **more}
 
     def command(self, *arguments: str, study: str = "tiny") -> list[str]:
         common = ["--cores", "2", "--config", f"study={study}"]

@@ -139,6 +139,9 @@ def test_every_job_has_an_energy_log_with_its_phases(finished):
     assert inference["duration_s"] == inference["phases"]["generate"]["duration_s"] > 0
     assert (training["attempts"], training["wasted"]["duration_s"]) == (1, 0)
     assert training["energy_source"] == "none"
+    rated = summarize_log([finished.cell(32) / "finetune/energy.jsonl.gz"], "auto")
+    assert rated["energy_source"] == "estimate" and rated["watts_per_core"] == 280 / 128
+    assert "AMD EPYC 7763 64-Core Processor, 280 W" in rated["watts_basis"], "the job's own machine"
 
 
 def test_every_cell_has_a_figure_of_its_power(finished):
@@ -178,13 +181,14 @@ def test_a_report_is_one_file_with_captions(project):
 
 
 def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
-    project.edit("config.yaml", "watts_per_core: null", "watts_per_core: 10.5")
+    project.edit("config.yaml", "watts_per_core: none", "watts_per_core: 10.5")
     again = {"summarize_energy": 4, "summarize": 1, "tabulate": 1, "plot": 1, "plot_power": 1}
     assert project.would_run() == again
     project.run()
     with (project.results / "summary.csv").open() as stream:
         row = next(csv.DictReader(stream))
     assert row["train_energy_source"] == "estimate" and row["train_energy_measured"] == "False"
+    assert row["train_energy_basis"] == row["inference_energy_basis"] == "declared: watts_per_core"
     assert float(row["train_energy_kwh"]) > 0 and float(row["train_power_efficiency"]) > 0
     assert "estimated" in _text(project.results / "figures/accuracy_vs_training_energy.svg")
     parts = ("train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh")

@@ -89,7 +89,10 @@ def test_a_config_of_the_other_folder_stands_over_the_project_s(tmp_path):
     done = subprocess.run(
         command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True
     )
-    assert done.returncode == 1 and "watts_per_core: expected a number" in done.stdout + done.stderr
+    assert (
+        done.returncode == 1
+        and "watts_per_core: expected auto, none or a number" in done.stdout + done.stderr
+    )
     (elsewhere / "config.yaml").write_text("study: tiny\n")
     done = subprocess.run(
         command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True

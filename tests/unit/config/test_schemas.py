@@ -212,7 +212,7 @@ def test_a_message_says_what_the_key_means(tiny_study_text, study_schema, tmp_pa
 @pytest.mark.parametrize(
     ("given", "said"),
     [({"pue": 0.9}, "\n  pue: Power usage"),
-     ({"watts_per_cor": 3}, "\n  watts_per_core: Watts that one busy core"),
+     ({"watts_per_cor": 3}, "\n  watts_per_core: Watts of one busy core"),
      ({"carbon": {"grams_per_kwh": 3}},
       "'source' is a required property; add it\n  source: Who states the grams"),
      ({"accept_code": ["xyz"]},

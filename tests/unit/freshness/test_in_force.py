@@ -65,6 +65,7 @@ def test_what_the_command_line_says_is_read_as_by_a_run(project, words, key, exp
 def test_a_wrong_value_is_named_with_its_key(project):
     (project / "results/tiny").mkdir(parents=True)
     with pytest.raises(
-        StudyError, match=r"config\.yaml \(or --config\): watts_per_core: expected a number"
+        StudyError,
+        match=r"config\.yaml \(or --config\): watts_per_core: expected auto, none or a number",
     ):
         machine(project / "results/tiny", "watts_per_core=many")

@@ -132,7 +132,7 @@ def test_a_change_names_what_it_makes_outdated(current, change, found):
 def test_a_price_makes_the_summary_outdated_and_a_declared_power_the_energies(current):
     machine = {"watts_per_core": 5}
     found = [one.reason for one in outdated(in_force(machine=machine), results(current))]
-    assert found == ["made with other settings: watts_per_core None, now 5"] * 4
+    assert found == ["made with other settings: watts_per_core auto, now 5"] * 4
     machine = {"prices": {"currency": "EUR", "per_kwh": 0.2, "per_gpu_hour": None}}
     assert named(in_force(machine=machine)) == ["summary.json"]
 

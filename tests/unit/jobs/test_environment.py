@@ -46,8 +46,8 @@ def test_the_processor_is_named_as_the_kernel_does_or_by_its_architecture(
     tmp_path, monkeypatch, text, name
 ):
     (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(environment, "CPU_FACTS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(environment.platform, "machine", lambda: "aarch64")
+    monkeypatch.setenv("LONGWATT_CPUINFO", str(tmp_path / "cpuinfo"))
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert processor() == name
     (tmp_path / "cpuinfo").unlink()
     assert processor() == "aarch64"

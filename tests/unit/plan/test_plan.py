@@ -12,6 +12,7 @@ from bench.packing import published_study
 from longwatt.config.documents import normalise
 from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
+from longwatt.energy.rated import Rating
 from longwatt.freshness.summary_file import newest_summary
 from longwatt.layout.pages import markdown
 from longwatt.models.parameter_counts import count_or_reason
@@ -296,6 +297,10 @@ def test_the_gpus_that_a_plan_reckons_with():
     assert PlannedGpus.of(None, 0, 0).count == 0
 
 
+DECLARED = Rating(9.0, "declared: watts_per_core")
+UNKNOWN = Rating(None, "the table has no 'Zilog Z80'; set watts_per_core")
+
+
 def four(processes: int) -> int:
     return 4
 
@@ -307,7 +312,7 @@ def test_power_is_measured_or_declared_or_unknown():
     large = cells["gov_report/led_large/1024/gpu1/generated/seed42"]
     same = {"model": "led_base", "budget": "gpu1", "train_energy_source": "nvml_counter"}
     rows = [{**same, "train_mean_power_w": watts} for watts in ("200", "220", "NA")]
-    powers = Powers(study, rows, 9.0, four)
+    powers = Powers(study, rows, DECLARED, four)
     assert powers.of(one, trains=True).watts == 210 and powers.of(
         one, trains=True
     ).source.startswith("measured of 2 rows")
@@ -316,15 +321,22 @@ def test_power_is_measured_or_declared_or_unknown():
     assert powers.of(eight, trains=True).watts == 2000
     assert "declared" in powers.of(eight, trains=True).source
     assert powers.of(one, trains=False).watts == 250
-    assert Powers(grid(), [], 9.0, four).of(one, trains=True).watts is None
+    assert Powers(grid(), [], DECLARED, four).of(one, trains=True).watts is None
     on_cpu = {**study, "budgets": {"gpu1": {"gpus": 0}}}
-    assert Powers(on_cpu, [], 9.0, four).of(one, trains=True).watts == 36
+    assert Powers(on_cpu, [], DECLARED, four).of(one, trains=True).watts == 36
     shared = CellCores(1, 8, 8, "")
     several = {**study, "budgets": {"gpu1": {"gpus": 0, "processes": 2}}}
-    declared = Powers(several, [], 9.0, shared.of).of(one, trains=True)
-    assert (declared.watts, declared.source) == (18, "declared: watts_per_core x 2 cores")
+    declared = Powers(several, [], DECLARED, shared.of).of(one, trains=True)
+    assert (declared.watts, declared.source) == (
+        18, "2 x 9 W of a busy core, declared: watts_per_core",
+    )  # fmt: skip
     estimated = [{**rows[0], "train_energy_source": "estimate"}]
-    assert Powers(study, estimated, None, four).of(one, trains=True).source.startswith("estimated")
+    powers = Powers(study, estimated, UNKNOWN, four)
+    assert powers.of(one, trains=True).source.startswith("estimated")
+    nothing = Powers(on_cpu, [], UNKNOWN, four).of(one, trains=True)
+    assert nothing.watts is None and nothing.source == (
+        "unknown: nothing measured; the table has no 'Zilog Z80'; set watts_per_core"
+    )
 
 
 def test_watts_that_other_threads_drew_are_no_cell_s_power():
@@ -337,7 +349,7 @@ def test_watts_that_other_threads_drew_are_no_cell_s_power():
     predict = [{**same, "inference_mean_power_w": "80", "inference_threads": "8", "threads": "1"}]
 
     def watts(rows, trains, threads):
-        return Powers(on_cpu, rows, 9.0, four, {one.name: threads}).of(one, trains).watts
+        return Powers(on_cpu, rows, DECLARED, four, {one.name: threads}).of(one, trains).watts
 
     assert watts(train, True, 1) == 35, "what is not said counts as before"
     assert watts(train, True, 8) == 65 and watts(train[:1], True, 1) == 36, "declared instead"

@@ -19,7 +19,7 @@ from longwatt.study.settings_in_force import exit_rule_words
 from longwatt.study.stages import Stages
 from tests.labelled_study import cell_of, labelled_study
 from tests.spacing import single_spaced
-from tests.unit.plan.test_plan import given, plan_of, stamps
+from tests.unit.plan.test_plan import UNKNOWN, given, plan_of, stamps
 
 POINTS = [
     "last-b1", "last-b32", "leave-t0.5-b1", "leave-t0.5-b32", "leave-t0.9-b1", "leave-t0.9-b32",
@@ -53,7 +53,7 @@ def part_of(plan, model: str, part: str):
 
 def test_every_cell_has_its_own_points_and_only_several_exits_are_recorded(stages):
     found = {}
-    for part in foretell(stages, runtimes(stages), (), Powers(stages.study, [], None, 1)):
+    for part in foretell(stages, runtimes(stages), (), Powers(stages.study, [], UNKNOWN, 1)):
         found.setdefault(part.cell.model, []).append(part.part)
     assert found == {
         "exits": ["finetune", RECORD, *(f"predict/{point}" for point in POINTS)],
@@ -124,7 +124,7 @@ def test_measured_layers_replace_the_assumption_and_seconds_are_scaled_by_pace()
 def test_predictions_wait_for_what_is_recorded_and_jobs_are_as_urgent_as_the_scheduler_has_them(
     stages,
 ):
-    parts = foretell(stages, runtimes(stages), (), Powers(stages.study, [], None, 1))
+    parts = foretell(stages, runtimes(stages), (), Powers(stages.study, [], UNKNOWN, 1))
     found = {(job.cell, job.part): job for job in jobs(parts)}
     after = {key: job.after for key, job in found.items()}
     exits, standard = cell_of("exits"), cell_of("standard")

@@ -581,7 +581,7 @@ DEFINES = {
     "clock_was_set_back", "list_devices", "fetch", "Repository", "InForce", "run_workers",
     "Counting", "cpu_seconds", "tell_terminal", "stamp", "KnownDigests", "nearest", "Stopped",
     "StudyError", "ensure_sound", "described", "Loader", "__version__", "read_study", "read_yaml",
-    "work_identity", "lease", "logged", "whole_file", "start_worker", "own_cores",
+    "work_identity", "lease", "logged", "whole_file", "start_worker", "own_cores", "machine_facts",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import pytest
 from longwatt.config.documents import merge
 from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
+from longwatt.energy.rated import Rating
 from longwatt.plan import makespan
 from longwatt.plan.forecast import Powers, foretell, jobs
 from longwatt.plan.urgency import runtimes
@@ -163,7 +164,7 @@ def test_predictions_before_training_are_planned_before_it(study, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     stages = stages_of(study)
     model = runtimes(stages)
-    parts = foretell(stages, model, [], Powers(study, [], None, lambda processes: 1))
+    parts = foretell(stages, model, [], Powers(study, [], Rating(None, ""), lambda processes: 1))
     found = {(job.cell, job.part): job.after for job in jobs(parts)}
     for cell in stages.cells:
         assert found[cell, "predict/before"] is None

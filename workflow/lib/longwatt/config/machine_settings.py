@@ -89,4 +89,7 @@ def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
         read = yaml.load(value, Loader=Loader)
     except (yaml.YAMLError, ValueError):
         return value
-    return read if "string" not in kinds or (read is None and "null" in kinds) else value
+    if "string" not in kinds or (read is None and "null" in kinds):
+        return read
+    is_number = isinstance(read, int | float) and not isinstance(read, bool)
+    return read if is_number and "number" in kinds else value

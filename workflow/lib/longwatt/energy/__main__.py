@@ -4,7 +4,8 @@ Command line:
     python -m longwatt.energy record --out F [--gpus UUID,...|visible|all] [--interval-s S]
         [--idle-s S] [--label L] -- COMMAND ...
     python -m longwatt.energy mark NAME
-    python -m longwatt.energy summarize energy.jsonl [--json] [--watts-per-core W]
+    python -m longwatt.energy summarize energy.jsonl [--json] [--watts-per-core W|auto|none]
+    python -m longwatt.energy meters
 
 Exit codes of `record`: the command's own (128 + N after signal N), 126 and 127 as a shell. It is 2
 where the command cannot be metered as asked; the command is then not started.
@@ -23,8 +24,10 @@ from typing import Any
 
 from longwatt import command_line
 from longwatt.command_line import parse_with_command
-from longwatt.energy import marks
+from longwatt.energy import marks, rated
 from longwatt.energy.log import LOG_VARIABLE, LogError, compress
+from longwatt.energy.meters import rapl
+from longwatt.energy.meters.processor import processor_facts
 from longwatt.energy.recorder import Order
 from longwatt.energy.sidecar import IDLE_AFTER_S, RecorderError, Sidecar
 from longwatt.gpus import listing
@@ -106,6 +109,21 @@ def print_summary(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def print_meters() -> int:
+    """Print what energy rests on here: GPUs, the processors' counters, or an estimate."""
+    devices = listing.list_devices()
+    for device in devices:
+        print(f"{device.uuid}  {device.name}: metered by NVML, if the job is on it")
+    if not devices:
+        print("GPUs: NVML shows none")
+    counters = "read, so processors are metered" if rapl.can_be_read() else "none can be read"
+    print(f"RAPL counters: {counters}")
+    found = rated.rate(rated.AUTO_WATTS, processor_facts())
+    watts = "NA" if found.watts is None else f"{found.watts:.3g} W per busy core, estimated"
+    print(f"Processors without a meter: {watts} ({found.basis})")
+    return 0
+
+
 def set_mark(arguments: argparse.Namespace) -> int:
     """Begin a phase of the metered job that this shell is part of."""
     if not os.environ.get(LOG_VARIABLE):
@@ -153,7 +171,8 @@ def _text(found: Mapping[str, Any]) -> str:
         "  ".join([name.ljust(first), *map(str.rjust, cells, widths)]).rstrip()
         for name, *cells in rows
     ]
-    return "\n".join([*lines, *(f"! {problem}" for problem in found["problems"])])
+    basis = [f"estimated: {found['watts_basis']}"] if found["watts_basis"] else []
+    return "\n".join([*lines, *basis, *(f"! {problem}" for problem in found["problems"])])
 
 
 def _row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -176,6 +195,15 @@ def _positive(text: str) -> float:
     if value := _not_negative(text):
         return value
     raise argparse.ArgumentTypeError("must be more than 0")
+
+
+def _watts(text: str) -> float | str | None:
+    if text in (rated.AUTO_WATTS, rated.NO_WATTS):
+        return rated.watts_setting({rated.WATTS_KEY: text})
+    try:
+        return _positive(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be auto, none or a number of watts") from None
 
 
 def _interval(text: str) -> float:
@@ -207,8 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     printing = verbs.add_parser("summarize", help="print the numbers of a log")
     printing.add_argument("logs", type=Path, nargs="+", metavar="energy.jsonl")
     printing.add_argument("--json", action="store_true", help="print JSON")
-    estimate = "estimate, where nothing was measured, from CPU time"
-    printing.add_argument("--watts-per-core", type=_positive, help=estimate)
+    estimate = "of an estimate where nothing was measured: W, auto (the default) or none"
+    printing.add_argument("--watts-per-core", type=_watts, default=rated.AUTO_WATTS, help=estimate)
+    verbs.add_parser("meters", help="print what energy rests on here, without a meter too")
     return parser
 
 
@@ -218,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if parsed.verb == "record":
             return record_command(parsed, command)
+        if parsed.verb == "meters":
+            return print_meters()
         return print_summary(parsed) if parsed.verb == "summarize" else set_mark(parsed)
     except (GpuError, LogError, RecorderError) as error:
         say_on_stderr(str(error))

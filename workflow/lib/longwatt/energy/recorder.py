@@ -28,6 +28,7 @@ from longwatt import __version__
 from longwatt.energy.clock import Clock, boot_id
 from longwatt.energy.log import PART_BYTES, LogError, LogWriter
 from longwatt.energy.meters.nvml import GpuMeters
+from longwatt.energy.meters.processor import processor_facts
 from longwatt.energy.meters.rapl import Rapl
 from longwatt.processes import cpu_seconds
 
@@ -204,6 +205,7 @@ def header(order: Order, clock: Clock, problem: str | None = None) -> dict[str, 
         "wall_time_s": clock.wall_s(),
         "boot_id": boot_id(),
         "host": socket.gethostname(),
+        "processor": processor_facts(),
         "longwatt": __version__,
         "interval_s": order.interval_s,
         "gpus": [{"uuid": uuid, "refused": None} for uuid in order.gpus],

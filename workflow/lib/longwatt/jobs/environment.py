@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from longwatt.energy.log import append
+from longwatt.energy.meters.processor import processor
 from longwatt.files import json_lines
 from longwatt.jobs import distributed, pinning, waiting
 from longwatt.models.family import Family
@@ -24,8 +24,6 @@ CHANGES_NO_RESULT = "It tells the versions in force, which artefacts record."
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 NOTES = "environments.jsonl"  # in a work folder, one line for each attempt
-CPU_FACTS = Path("/proc/cpuinfo")
-PROCESSOR_NAMES = ("model name", "Hardware", "cpu model")  # of a processor, by architecture
 
 
 def machine_facts(budget: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,20 +42,6 @@ def machine_facts(budget: Mapping[str, Any]) -> dict[str, Any]:
             **{name: version(name) for name in PACKAGES},
         },
     }
-
-
-def processor() -> str:
-    """Name the processor's model, or its architecture where the kernel does not tell."""
-    try:
-        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    pairs = [line.partition(":") for line in lines if ":" in line]
-    known = {name.strip(): value.strip() for name, _, value in pairs}
-    return next(
-        (known[name] for name in PROCESSOR_NAMES if known.get(name)),
-        platform.machine() or "unknown",
-    )
 
 
 def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool, **facts: Any) -> None:

@@ -29,7 +29,7 @@ matplotlib.rcParams["text.parse_math"] = False  # texts are words: a dollar sign
 
 NO_ENERGY = (
     "Energy was not measured:\nno readable meter on this machine.\n"
-    "watts_per_core in config.yaml\nwould give an estimate."
+    "A number of watts_per_core\nin config.yaml would give an estimate."
 )
 NO_CELLS = "None of these cells\nis finished yet."
 ONLY_EXITS = "These cells were only run with early exit:\nsee the figures of early exit."

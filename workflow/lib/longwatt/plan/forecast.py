@@ -1,8 +1,8 @@
 """Foretell the time, energy and validations of every training and prediction of a study.
 
 Nothing here is a measurement. Seconds are those of `longwatt.plan.runtimes`; power is that which
-this study's summary measured, or which the study and config.yaml declare. Where neither is there,
-energy is unknown (None).
+this study's summary measured, which the study and config.yaml declare, or which the rated power of
+this machine's processor gives. Where none of these is there, energy is unknown (None).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from longwatt.energy import flags
+from longwatt.energy.rated import Rating
 from longwatt.energy.reduction.reduce import J_PER_KWH
 from longwatt.freshness.summary_file import positive
 from longwatt.layout.wording import NA
@@ -87,21 +88,21 @@ class CellPart:
 
 @dataclass(frozen=True)
 class Powers:
-    """Mean power as measured for model and budget, for the budget, or as declared.
+    """Mean power as measured (by model and budget, or by budget), declared or rated.
 
     Watts that were measured with other threads than a cell will have are none of its own.
 
     Attributes:
         study: as `longwatt.config.studies.read_study`.
         rows: of the study's summary.
-        watts_per_core: as config.yaml declares it; None if it does not.
+        rating: what one busy core draws, as declared or by this machine's processor.
         cores_of: returns the cores that a cell on the CPU with so many processes keeps busy.
         threads: of each process of a cell on the CPU, by cell; none if that is unknown.
     """
 
     study: Mapping[str, Any]
     rows: Sequence[Mapping[str, str]]
-    watts_per_core: float | None
+    rating: Rating
     cores_of: Callable[[int], int]
     threads: Mapping[str, int] = field(default_factory=dict)
     _known: dict[tuple[str, str, bool], Power] = field(default_factory=dict, repr=False)
@@ -133,12 +134,14 @@ class Powers:
         gpus, each = int(entry["gpus"]), entry.get("watts_per_gpu")
         if gpus and each:
             return Power(gpus * each, f"declared: budgets.{budget}.watts_per_gpu")
-        if not gpus and self.watts_per_core:
-            cores = self.cores_of(device_count(entry))
-            source = f"declared: watts_per_core x {cores} cores"
-            return Power(cores * self.watts_per_core, source)
-        missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
-        return Power(None, f"unknown: nothing measured and no {missing}")
+        if gpus:
+            missing = f"budgets.{budget}.watts_per_gpu"
+            return Power(None, f"unknown: nothing measured and no {missing}")
+        if self.rating.watts is None:
+            return Power(None, f"unknown: nothing measured; {self.rating.basis}")
+        cores = self.cores_of(device_count(entry))
+        each = f"{cores} x {self.rating.watts:.3g} W of a busy core"
+        return Power(cores * self.rating.watts, f"{each}, {self.rating.basis}")
 
 
 def _flagged(texts: Sequence[str]) -> str:

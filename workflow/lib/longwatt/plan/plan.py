@@ -14,6 +14,8 @@ from typing import Any
 
 from longwatt.config.documents import DEMO
 from longwatt.energy import costs
+from longwatt.energy.meters.processor import processor_facts
+from longwatt.energy.rated import rate, watts_setting
 from longwatt.freshness.outdated import Counting
 from longwatt.plan import makespan
 from longwatt.plan.cell_cores import CellCores
@@ -133,11 +135,12 @@ class Plan:
     @cached_property
     def parts(self) -> list[CellPart]:
         """All trainings and predictions, and the recordings of exits between them."""
-        shared, per_core = self.cell_cores, self.stages.machine.get("watts_per_core")
+        shared = self.cell_cores
+        rating = rate(watts_setting(self.stages.machine), processor_facts())
         every = len(os.sched_getaffinity(0))
         cores_of = shared.of if shared else lambda processes: every
         threads = self.runtimes.threads
-        powers = Powers(self.stages.study, self.runtimes.rows, per_core, cores_of, threads)
+        powers = Powers(self.stages.study, self.runtimes.rows, rating, cores_of, threads)
         return foretell(self.stages, self.runtimes, self.finished, powers)
 
     @property

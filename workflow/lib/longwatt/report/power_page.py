@@ -16,6 +16,7 @@ from itertools import cycle, groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from longwatt.energy.rated import NO_ESTIMATE
 from longwatt.files import sha256, whole_file
 from longwatt.layout.escaping import in_html
 from longwatt.layout.phases import OTHER, PHASES, WASTED
@@ -248,8 +249,10 @@ def _gpus(part: PowerPart) -> str:
 def sentence(energy: Mapping[str, Any]) -> str:
     """Say a part's energy in words."""
     if energy["energy_kwh"] is None:
-        return "energy not known"
-    word = f", {ESTIMATED}" if energy["energy_source"] == "estimate" else ""
+        why = next((said for said in energy["problems"] if said.startswith(NO_ESTIMATE)), "")
+        return "energy not known" + (f" ({why})" if why else "")
+    basis = f" ({energy['watts_basis']})" if energy.get("watts_basis") else ""
+    word = f", {ESTIMATED}{basis}" if energy["energy_source"] == "estimate" else ""
     said = f"{number(1000 * energy['energy_kwh'], '.3g')} Wh{word}"
     said += f", mean {number(energy['mean_power_w'], '.3g')} W"
     check = energy["crosscheck_pct"]

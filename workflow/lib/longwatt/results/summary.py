@@ -282,6 +282,7 @@ def _energy(prefix: str, energy: Mapping[str, Any], seconds: float | None) -> di
         f"{prefix}_energy_kwh": energy.get("energy_kwh"),
         f"{prefix}_energy_source": energy.get("energy_source"),
         f"{prefix}_energy_measured": energy.get("measured"),
+        f"{prefix}_energy_basis": energy.get("watts_basis"),
         f"{prefix}_energy_flags": flags.joined_flags(flags.of_energy(energy, seconds)),
         f"{prefix}_net_energy_kwh": energy.get("net_energy_kwh"),
         f"{prefix}_energy_kwh_paper": energy.get("energy_kwh_paper"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, wraps
 from typing import Any, TypeVar, TypeVarTuple
 
-from longwatt.energy import costs
+from longwatt.energy import costs, rated
 from longwatt.layout.escaping import Undisclosed
 from longwatt.provenance.stamps import Stage
 from longwatt.study import cells as grid
@@ -183,7 +183,7 @@ class Stages(StudyContents):
     @_remembered
     def summarize_energy(self, name: str, part: str) -> Stage:
         """Reduce the energy log of a cell's training or of one of its inference points."""
-        chosen = {"watts_per_core": self.machine.get("watts_per_core")}
+        chosen = {rated.WATTS_KEY: rated.watts_setting(self.machine)}
         return _stage("summarize_energy", f"{self.results}/{name}/{part}/energy.json", chosen)
 
     # Models with several exits.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from longwatt.energy.rated import NO_ESTIMATE, WATTS_KEY, Rating, rate
 from longwatt.energy.reduction import windows as meters
 from longwatt.energy.reduction.attempts import IDLE, TimeSpan, intervals
 from longwatt.energy.reduction.kept import BETWEEN_BATCHES, GENERATE, Division, divide, judged
@@ -41,7 +42,7 @@ ReducedRow = dict[str, Any]
 Total = tuple[ReducedRow, dict[str, ReducedRow]]  # of a job, and of each of its GPUs
 
 
-def summarize_log(paths: Iterable[Path], watts_per_core: float | None = None) -> ReducedRow:
+def summarize_log(paths: Iterable[Path], watts_per_core: float | str | None = None) -> ReducedRow:
     """Read one log, or several as one, oldest first, and reduce it as `reduce_log` does.
 
     Raises:
@@ -50,10 +51,11 @@ def summarize_log(paths: Iterable[Path], watts_per_core: float | None = None) ->
     return reduce_log(read_log(paths), watts_per_core)
 
 
-def reduce_log(log: Log, watts_per_core: float | None) -> ReducedRow:
+def reduce_log(log: Log, watts_per_core: float | str | None) -> ReducedRow:
     """Reduce a log to numbers.
 
-    Watts per busy core give an estimate where nothing is measured.
+    Watts per busy core give an estimate where nothing is measured: a number, or those of each run's
+    own processor by `longwatt.energy.rated.rate`. None makes no estimate.
 
     The whole of a job that counts attempts is its training or inference as far as it was kept. The
     whole of any other is everything but idle.
@@ -62,7 +64,8 @@ def reduce_log(log: Log, watts_per_core: float | None) -> ReducedRow:
         The columns of `_facts` for the whole of the work; by `phases`; by `gpus` (each with its own
         `phases`); of the time that was `wasted`; `job_s` and `gpu_s` (of all its runs, idle and
         load included); `attempts`; `problems` (sentences); `timeline` (every interval, in seconds
-        of the job's time). None is unknown.
+        of the job's time); of an estimate its `watts_per_core` and their `watts_basis`. None is
+        unknown.
     """
     segments = {segment.number: segment for segment in log.segments}
     found = intervals(log.segments)
@@ -73,7 +76,8 @@ def reduce_log(log: Log, watts_per_core: float | None) -> ReducedRow:
     alone = {n: meters.minus([(0.0, one.length_s)], one.excluded) for n, one in segments.items()}
     held = {number: sum(end - start for start, end in pieces) for number, pieces in alone.items()}
     problems = list(log.problems)
-    total = functools.partial(_total, uuids=uuids, watts_per_core=watts_per_core)
+    ratings = {n: rate(watts_per_core, one.header.get("processor")) for n, one in segments.items()}
+    total = functools.partial(_total, uuids=uuids, ratings=ratings)
     by_phase = {name: total(parts) for name, parts in _phases(found, segments, division).items()}
     if division:
         by_phase[GENERATE] = _whole_inference(by_phase[GENERATE], division, log.kept, problems)
@@ -82,8 +86,11 @@ def reduce_log(log: Log, watts_per_core: float | None) -> ReducedRow:
         working = [i for i in found if i.kept and i.phase not in IDLE]
         whole, by_gpu = total(_parts(working, segments))
     wasted, _ = total(_wasted(found, segments, division))
+    if whole["energy_source"] == NO_SOURCE and not uuids and watts_per_core is not None:
+        problems += [f"{NO_ESTIMATE}{one.basis}" for one in _distinct(ratings) if not one.watts]
     return {
         **whole,
+        **_rested_on(whole["energy_source"], _distinct(ratings)),
         "phases": {name: row for name, (row, _) in by_phase.items()},
         "gpus": _gpus(log.segments, by_gpu, by_phase),
         "wasted": wasted,
@@ -205,7 +212,7 @@ def _parts(chosen: Sequence[TimeSpan], segments: dict[int, Segment]) -> list[Met
 
 
 def _total(
-    parts: Sequence[MeteredPart], uuids: Sequence[str], watts_per_core: float | None
+    parts: Sequence[MeteredPart], uuids: Sequence[str], ratings: Mapping[int, Rating]
 ) -> Total:
     """Return the facts of a whole job and of each GPU that its runs had."""
     of = {
@@ -220,8 +227,8 @@ def _total(
         # A run without GPUs took part, whose energy no GPU has counted.
         whole |= dict.fromkeys((*AMOUNTS, "mean_power_w"))
         whole |= {"energy_source": NO_SOURCE, "measured": False}
-    if whole["energy_source"] == NO_SOURCE and not had and watts_per_core is not None:
-        whole |= _estimate(parts, watts_per_core, duration)
+    if whole["energy_source"] == NO_SOURCE and not had:
+        whole |= _estimate(parts, ratings, duration)
     return _finished(whole), {uuid: _finished(row) for uuid, row in rows.items()}
 
 
@@ -363,13 +370,40 @@ def _worst(sources: Sequence[str | None]) -> str:
     return max((source or NO_SOURCE for source in sources), key=order.index, default=NO_SOURCE)
 
 
-def _estimate(parts: Sequence[MeteredPart], watts_per_core: float, duration: float) -> ReducedRow:
-    """Estimate the energy as declared watts per busy core times the job's CPU time."""
-    seconds = _all([_busy_s(part, window) for part in parts for window in part.windows])
-    if seconds is None:
+def _estimate(
+    parts: Sequence[MeteredPart], ratings: Mapping[int, Rating], duration: float
+) -> ReducedRow:
+    """Estimate the energy as each machine's watts per busy core times the job's CPU time."""
+    joules = _all(
+        [
+            _times(ratings[part.segment.number].watts, _busy_s(part, window))
+            for part in parts
+            for window in part.windows
+        ]
+    )
+    if joules is None:
         return {}
-    joules, source = watts_per_core * seconds, {"energy_source": ESTIMATE}
+    source = {"energy_source": ESTIMATE}
     return {"energy_j": joules, **source, "mean_power_w": _per(joules, duration)}
+
+
+def _times(watts: float | None, seconds: float | None) -> float | None:
+    return None if watts is None or seconds is None else watts * seconds
+
+
+def _rested_on(source: str, ratings: Sequence[Rating]) -> ReducedRow:
+    """Say what an estimate rests on, with None for each where nothing is estimated.
+
+    The watts of runs on unlike processors are None, and their bases are joined.
+    """
+    if source != ESTIMATE:
+        return {WATTS_KEY: None, "watts_basis": None}
+    watts = ratings[0].watts if len(ratings) == 1 else None
+    return {WATTS_KEY: watts, "watts_basis": " / ".join(one.basis for one in ratings)}
+
+
+def _distinct(ratings: Mapping[int, Rating]) -> list[Rating]:
+    return list(dict.fromkeys(ratings.values()))
 
 
 def _busy_s(part: MeteredPart, window: Stretch) -> float | None:
