@@ -225,6 +225,7 @@ def test_without_watts_energy_is_unknown_and_the_log_s_problems_say_what_to_set(
     assert (found["watts_per_core"], found["watts_basis"]) == (None, None)
     (said,) = found["problems"]
     assert said.startswith("no estimate: ") and why in said and "set watts_per_core" in said
+    assert sentence(found) == f"energy not known ({said})", "as the page of power says"
     declared = summarize_log([log], 10.0)
     assert (declared["energy_j"], declared["watts_basis"]) == (300.0, "declared: watts_per_core")
 

@@ -32,6 +32,7 @@ from longwatt.study.cells import expand
 from longwatt.study.checks import checked_stages
 from longwatt.study.stages import Stages
 from snakemake_scheduler_plugin_longwatt.policy import GPU, Need, choose
+from tests import processors
 from tests.spacing import single_spaced
 
 LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072}
@@ -481,6 +482,25 @@ def test_a_plan_shares_the_cores_as_a_run_does(
     page = markdown("t", plan_page(plan))
     assert how in page and f"cores_per_cell is {each}" in page
     assert set(plan.runtimes.threads.values()) == {1 if each == 1 else 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "watts", "said"),
+    [
+        (processors.EPYC, 280 / 128, "1 x 2.19 W of a busy core, rated: AMD EPYC 7763 64-Core"),
+        (processors.UNKNOWN, None, "unknown: nothing measured; codecarbon"),
+    ],
+)
+def test_a_plan_rates_the_processor_of_the_machine_that_plans(
+    study_schema, root, tmp_path, monkeypatch, text, watts, said
+):
+    processors.set_processor(tmp_path, monkeypatch, text)
+    demo = read_study(root / "studies" / "demo.yaml", study_schema)
+    plan = plan_of(demo, gpus=0, machine={"cores_per_cell": 1})
+    assert {part.power.watts for part in plan.parts} == {watts}
+    assert said in markdown("t", plan_page(plan))
+    off = plan_of(demo, gpus=0, machine={"cores_per_cell": 1, "watts_per_core": None})
+    assert "no estimate is wanted: watts_per_core is none" in off.parts[0].power.source
 
 
 def test_a_plan_declares_the_watts_of_all_processes_and_takes_none_of_other_threads(
