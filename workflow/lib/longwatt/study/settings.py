@@ -285,7 +285,7 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
         point.pop("weights", None)
     entry = study["models"][cell.model]
     adapted = {"lora": True} if not initial and keeps_adapters(entry) else {}
-    before = {"config": entry.get("config")} if initial else {}
+    before = _before_training(study, cell) if initial else {}
     if grid.classifies(study, cell.dataset):
         alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
         own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
@@ -311,6 +311,15 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
             **own,
         }
     )
+
+
+def _before_training(study: StudyDocument, cell: Cell) -> Settings:
+    """Return what decides a model before training, which no training's settings say."""
+    return {
+        "tokens": tokens_key(study, cell),
+        "checkpoint": model_key(study, cell.model),
+        "config": study["models"][cell.model].get("config"),
+    }
 
 
 def record_settings(study: StudyDocument, cell: Cell, splits: Iterable[str]) -> Settings:
