@@ -12,7 +12,7 @@ from longwatt.inference.predict import infer
 from longwatt.jobs.worker import Spec
 from longwatt.models.causal import Causal
 from longwatt.study.cells import expand
-from longwatt.study.settings import finetune_settings, probe_settings
+from longwatt.study.settings import execution_settings, finetune_settings, probe_settings
 from longwatt.tokens.prompt_templates import PromptError
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.training import probe_batch_size
@@ -92,6 +92,22 @@ def test_a_prompt_that_fills_the_length_is_refused_before_training(
     with pytest.raises(PromptError, match=said):
         train(training_spec(study, data, tmp_path, merge(LONG, changes)))
     assert not list((tmp_path / "work/checkpoints").iterdir())
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_split_whose_prompts_have_no_room_is_refused_before_training(study, data, tmp_path):
+    """Not only when a paid training is to predict it."""
+    cell = list(expand(study).values())[1]
+    carried = execution_settings(study, cell)
+    points = {"greedy": {"split": "validation", "generation": {"max_new_tokens": 20}}}
+    longer = execution_settings(merge(study, {"inference": points}), cell)
+    assert [one["answer_tokens"] for one in longer["predicted"]] == [20]
+    spec = training_spec(study, data, tmp_path, LONG)
+    rows = {"split": "test", "max_examples": None, "answer_tokens": 120}
+    object.__setattr__(spec, "execution", {**carried, "predicted": [rows]})
+    said = r"test could not be predicted later: seq_len 128 leaves no room .* and 120 are kept"
+    with pytest.raises(PromptError, match=said):
+        train(spec)
     assert not (tmp_path / "model").exists()
 
 

@@ -7,17 +7,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BartModel,
     BigBirdPegasusConfig,
     BigBirdPegasusForConditionalGeneration,
+    FalconConfig,
+    FalconForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from longwatt.models import adapters
+from longwatt.models.__main__ import merge_folders
 from longwatt.models.errors import ModelError
 from tests.unit.models.attention_models import led_model
 
@@ -36,6 +46,20 @@ def llama():
 
 def gpt2():
     return GPT2LMHeadModel(GPT2Config(vocab_size=WORDS, n_embd=16, n_layer=2, n_head=2))
+
+
+def falcon():
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return FalconForCausalLM(FalconConfig(vocab_size=WORDS, **shape))
+
+
+def mixture():
+    """Its router is a linear layer that returns more than a map does."""
+    config = PhimoeConfig(
+        vocab_size=WORDS, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, num_local_experts=4,
+    )  # fmt: skip
+    return PhimoeForCausalLM(config)
 
 
 def t5():
@@ -61,12 +85,17 @@ def led():
     return model
 
 
-MODELS = {"llama": llama, "gpt2": gpt2, "t5": t5, "bigbird": bigbird, "led": led}
+MODELS = {
+    "llama": llama, "gpt2": gpt2, "falcon": falcon, "t5": t5, "bigbird": bigbird, "led": led,
+    "mixture": mixture,
+}  # fmt: skip
 # Layers with adapters, and how many adapters there are.
 LAYERS = {
     "llama": ({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, 14),
     "gpt2": ({"c_attn", "c_proj", "c_fc"}, 8),
     "t5": ({"q", "k", "v", "o", "wi", "wo"}, 32),
+    "falcon": ({"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}, 8),
+    "mixture": ({"q_proj", "k_proj", "v_proj", "o_proj"}, 8),
 }
 
 
@@ -211,6 +240,31 @@ def test_parameters_are_the_bases_and_what_is_trained_is_counted_apart():
 def test_target_modules_that_match_nothing_are_refused(targets, said):
     with pytest.raises(ModelError, match=said):
         adapters.adapt(made("llama"), {"lora": {**LORA, "target_modules": targets}})
+
+
+def test_layers_that_peft_refuses_are_refused_with_its_reason():
+    config = MambaConfig(vocab_size=WORDS, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(ModelError, match=r"'out_proj' is incompatible .*lora\.target_modules"):
+        adapters.adapt(MambaForCausalLM(config), {"lora": LORA})
+
+
+def test_adapters_name_the_class_of_their_model_not_the_base_s(tmp_path):
+    """Some checkpoints hold, and name, the model without its output layer."""
+    sizes = {
+        f"{part}_{size}": number
+        for part in ("encoder", "decoder")
+        for size, number in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))
+    }
+    config = BartConfig(vocab_size=WORDS, d_model=16, max_position_embeddings=32, **sizes)
+    torch.manual_seed(0)
+    BartModel(config).save_pretrained(tmp_path / "base")
+    (tmp_path / "base/model.json").write_text("{}")
+    model = BartForConditionalGeneration.from_pretrained(tmp_path / "base")
+    adapters.adapt(model, {"lora": LORA})
+    adapters.write_adapters(model, tmp_path / "own", {**BASE, "sha256": {}})
+    merge_folders(tmp_path / "own", tmp_path / "base", tmp_path / "whole")
+    merged = json.loads((tmp_path / "whole/config.json").read_text())
+    assert merged["architectures"] == ["BartForConditionalGeneration"]
 
 
 def test_adapters_of_another_model_are_refused(tmp_path):

@@ -53,11 +53,29 @@ def test_an_answer_stops_at_its_end_and_the_others_go_on():
     chosen = examples(*BATCH)
     plain = one_by_one(family, model, chosen, GREEDY)
     family.ends = (END, plain[1][2])
-    model.generation_config.eos_token_id = list(family.ends)
     found = family.predict(model, family.collate(chosen, None, None), GREEDY)
     ended = plain[1].index(plain[1][2]) + 1
     assert found[1] == plain[1][:ended]
     assert found[0] == plain[0] and len(found[0]) == 6
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@torch.no_grad()
+def test_generation_itself_ends_at_the_end_of_a_turn(beams, monkeypatch):
+    """Steps after it would take energy, and beams would be judged by what nobody reads."""
+    family, model = build("llama")
+    batch, how = family.collate(examples((20, 4)), None, None), searched(num_beams=beams)
+    (plain,) = family.predict(model, batch, how)
+    stop = plain[2]
+    given = prompts(batch, PAD)
+    ends = {"eos_token_id": [END, stop], "pad_token_id": PAD}
+    options = {"num_beams": beams, "max_new_tokens": 6, "do_sample": False}
+    expected = model.generate(**given, **ends, **options)[0, 20:].tolist()
+    passes: list[int] = []
+    model.base_model.register_forward_hook(lambda *_: passes.append(1))
+    (found,) = family.predict(model, batch, {**how, "stops": [stop]})
+    assert found == expected and len(passes) <= len(found) + beams
+    assert beams > 1 or (found == plain[:3] and len(passes) == 3)
 
 
 @torch.no_grad()
@@ -66,7 +84,6 @@ def test_an_end_that_is_the_padding_as_well_is_counted_once():
     chosen = examples(*BATCH)
     plain = one_by_one(family, model, chosen, GREEDY)
     family.ends, family.pad_token_id = (plain[1][0],), plain[1][0]
-    model.generation_config.eos_token_id = list(family.ends)
     model.generation_config.pad_token_id = family.pad_token_id
     found = family.predict(model, family.collate(chosen, None, None), GREEDY)
     assert found[1] == [plain[1][0]] and found[0] == plain[0]

@@ -1,6 +1,7 @@
 """Models and tokenizers from GGUF files: equal weights, shapes known before, clear refusals."""
 
 import json
+import struct
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def test_the_shape_is_known_before(folder, tmp_path):
             "tie_word_embeddings"} == set(before)  # fmt: skip
     write_gguf(llama(tied=True), tmp_path / "tied.gguf")
     assert config_of(tmp_path / "tied.gguf") == {**before, "tie_word_embeddings": True}
+
+
+def test_a_file_of_endless_lists_tells_nothing(tmp_path):
+    head = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q1sI", 1, b"x", 9)
+    (tmp_path / "deep.gguf").write_bytes(head + struct.pack("<IQ", 9, 1) * 3000)
+    (tmp_path / "long.gguf").write_bytes(head + struct.pack("<IQ", 8, 2**62))
+    assert config_of(tmp_path / "deep.gguf") == config_of(tmp_path / "long.gguf") == {}
 
 
 @pytest.mark.parametrize("kept", [0, 3, 40, 200])

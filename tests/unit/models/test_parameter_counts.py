@@ -81,10 +81,14 @@ ADAPTED = [
 ]
 
 
+SOME = {"gpt2": ["c_attn"], "phi": ["q_proj", "fc1"]}
+
+
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-@pytest.mark.parametrize("targets", [None, ["q_proj", "fc1", "c_attn"]], ids=["all", "some"])
+@pytest.mark.parametrize("which", ["all", "some"])
 @pytest.mark.parametrize(("model_type", "config", "task"), ADAPTED, ids=lambda one: str(one)[:5])
-def test_adapters_have_the_parameters_that_peft_gives_them(model_type, config, task, targets, kind):
+def test_adapters_have_the_parameters_that_peft_gives_them(model_type, config, task, which, kind):
+    targets = None if which == "all" else SOME.get(model_type, ["q_proj", "k_proj"])
     load = AutoModelForCausalLM if task == "CAUSAL_LM" else AutoModelForSeq2SeqLM
     model = load.from_config(AutoConfig.for_model(model_type, **config))
     asked = {"rank": 3, "kind": kind, "target_modules": targets}
@@ -109,4 +113,10 @@ def test_targets_that_match_nothing_are_a_reason():
     model = {"family": "causal", "config": {"model_type": "llama", **TINY}, "exits": None}
     lora = {"rank": 2, "target_modules": ["c_attn"]}
     reason = count_or_reason({**model, "labels": 2, "lora": lora})
-    assert reason == "ValueError: no linear layer ends in any of c_attn"
+    assert reason.startswith("ModelError: lora.target_modules: 'c_attn' matches no linear layer")
+
+
+def test_a_router_is_no_layer_that_adapters_are_counted_for():
+    shape = {**TINY, "num_key_value_heads": 4, "num_local_experts": 4}
+    config, lora = {"model_type": "phimoe", **shape}, {"rank": 1, "target_modules": None}
+    assert count_parameters("causal", config, None, 2, lora) == 4 * 2 * (32 + 32)

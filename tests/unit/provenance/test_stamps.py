@@ -5,8 +5,16 @@ import json
 
 import pytest
 
+from longwatt.files import sha256
 from longwatt.provenance.identity import work_identity
-from longwatt.provenance.stamps import agrees, digest, recorded_paths, stamp, write_json
+from longwatt.provenance.stamps import (
+    agrees,
+    digest,
+    origin,
+    recorded_paths,
+    stamp,
+    write_json,
+)
 
 
 def test_a_stamp_is_checked_by_settings_and_code(tmp_path):
@@ -65,6 +73,26 @@ def test_work_is_another_s_when_any_of_its_inputs_is_another(tmp_path):
     assert "weights" not in work_identity(
         made_by, {name: paths[name] for name in ("tokenized", "tokenizer")}
     )
+
+
+def test_another_chat_template_is_another_tokenizer(tmp_path):
+    """A killed training must not go on with other prompts."""
+    file, beside = tmp_path / "tokenizer.json", tmp_path / "tokenizer_config.json"
+    file.write_text('{"model": {}}')
+
+    def found() -> tuple[str, str]:
+        made_by = {"settings_digest": "s", "code_digest": "c"}
+        return work_identity(made_by, {"tokenizer": str(file)})["tokenizer"], origin(file)
+
+    seen = [found()]
+    assert seen[0][0] == sha256(file), "as before chat templates counted"
+    beside.write_text('{"chat_template": "a"}')
+    seen.append(found())
+    beside.write_text('{"chat_template": "b"}')
+    seen.append(found())
+    (tmp_path / "chat_template.jinja").write_text("c")
+    seen.append(found())
+    assert all(len(set(digests)) == 4 for digests in zip(*seen, strict=True))
 
 
 def test_a_digest_does_not_depend_on_key_order():

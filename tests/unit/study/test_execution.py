@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from longwatt.config.documents import merge
 from longwatt.provenance.identity import without, work_identity
 from longwatt.provenance.stamps import CONTENT, digest, stamp
-from longwatt.study.cells import Cell
+from longwatt.study.cells import Cell, expand, points_of, points_of_cells
 from longwatt.study.execution import EXECUTION, MAY_CHANGE
 from longwatt.study.settings import (
     execution_settings,
@@ -37,6 +37,11 @@ def test_how_a_training_is_carried_out_is_no_part_of_its_settings(study, name, v
     assert finetune_settings(changed, CELL) == finetune_settings(study, CELL)
     assert execution_settings(changed, CELL) == {**execution_settings(study, CELL), name: value}
     assert set(execution_settings(study, CELL)) == set(EXECUTION)
+
+
+def test_points_of_a_cell_are_those_of_all_cells(study):
+    every = points_of_cells(study)
+    assert {name: points_of(study, cell) for name, cell in expand(study).items()} == every
 
 
 # By cell: a change of the study that another setting overrules.

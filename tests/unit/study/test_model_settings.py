@@ -78,6 +78,20 @@ def test_before_training_a_prediction_waits_for_no_training(study):
         assert "weights" not in after["inference"] and "config" not in after
 
 
+@pytest.mark.parametrize("changes", [
+    {"models": {"whole": {"revision": "1" * 40}}},
+    {"tokenizers": {"bpe": {"vocab_size": 301}}},
+    {"datasets": {"needle": {"options": {"seed": 9}}}},
+])  # fmt: skip
+def test_a_prediction_before_training_is_of_its_own_weights_and_data(study, changes):
+    """No training's stamp stands between it and what it is made from."""
+    before, after = (
+        stages_of(study, **changed).predict(name("whole"), "before").settings
+        for changed in ({}, changes)
+    )
+    assert digest(dict(before)) != digest(dict(after))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

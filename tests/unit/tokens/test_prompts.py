@@ -249,6 +249,15 @@ def test_a_length_without_room_for_the_document_is_refused_with_its_parts(rows_o
     assert prompt(tokenizer, BEHIND, seq_len=before + after + 9).rooms(rows)[0] == 1
 
 
+def test_a_prompt_without_a_token_is_refused(tmp_path):
+    tokenizer = byte_level()
+    texts = [{"query": "", "document": "17"}, {"query": "What?", "document": ""}]
+    rows = load_split(stored(tmp_path, tokenizer, texts), "train", None)
+    with pytest.raises(PromptError, match="the prompt of id '1' has no token"):
+        prompt(tokenizer, "{input}").sizes(rows)
+    assert prompt(tokenizer, "{query}{input}").sizes(rows)[1] > 0
+
+
 def test_a_chat_without_a_template_is_refused_with_the_tokenizer_s_folder(rows_of, tmp_path):
     byte_level().save_pretrained(tmp_path / "own")
     said = f"chat is true, but the tokenizer in {tmp_path / 'own'} has no chat template; save it"

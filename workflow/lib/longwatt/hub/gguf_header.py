@@ -40,7 +40,9 @@ def config_of(file: Path) -> dict[str, Any]:
     """
     try:
         return dict(_config(file, file.stat().st_mtime_ns))
-    except (OSError, ValueError, KeyError, struct.error, MemoryError, OverflowError):
+    except (OSError, ValueError, KeyError, struct.error):
+        return {}
+    except (MemoryError, OverflowError, RecursionError):  # sizes and depths that no file has
         return {}
 
 

@@ -13,6 +13,7 @@ import torch
 
 from longwatt.disk_space import GIB
 from longwatt.jobs.errors import WorkerError
+from longwatt.progress import say
 
 # Messages of torch, CUDA's libraries, NCCL, oneDNN, C++ and the kernel for a lack of memory.
 MEMORY_SIGNS = (
@@ -25,6 +26,9 @@ MEMORY_SIGNS = (
     "std::bad_alloc",
     "Cannot allocate memory",
 )
+# What Linux says of a CPU, on x86 and on Arm: what shows products in bf16 there.
+CPU_INFO, CPU_FLAGS = Path("/proc/cpuinfo"), ("flags", "Features")
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 # What makes the kernel set a process's peak of resident memory back to what it holds: proc(5).
 PEAKS, FORGET = Path("/proc/self/clear_refs"), "5"
 
@@ -38,6 +42,12 @@ def prepare(budget: Mapping[str, Any]) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = budget["precision"] == "tf32"
     torch.backends.cudnn.allow_tf32 = budget["precision"] == "tf32"
     if not budget["gpus"]:
+        first = os.environ.get("RANK", "0") == "0"  # of several processes
+        if first and budget["precision"] == "bf16" and emulates_bf16():
+            say(
+                "WARNING: this CPU has no instructions for bf16, so torch emulates it: that was "
+                "ten times slower than fp32. Set the budget's precision to fp32"
+            )
         _limit_process(budget["memory_gib_per_gpu"])
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -46,6 +56,16 @@ def prepare(budget: Mapping[str, Any]) -> torch.device:
         fraction = budget["memory_gib_per_gpu"] / total
         torch.cuda.set_per_process_memory_fraction(min(1.0, fraction), device)
     return device
+
+
+def emulates_bf16() -> bool:
+    """Check whether this machine's CPU lacks bf16, False where Linux does not say."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    said = [line.partition(":")[2].split() for line in lines if line.startswith(CPU_FLAGS)]
+    return bool(said) and BF16_FLAGS.isdisjoint(said[0])
 
 
 def _limit_process(gib: float | None) -> None:

@@ -80,7 +80,7 @@ def _attach(model: Any, lora: Mapping[str, Any], whole: Sequence[str]) -> None:
     from transformers.pytorch_utils import Conv1D
 
     layers = linear_layers(model, whole)
-    chosen = _chosen(list(layers), lora["target_modules"])
+    chosen = chosen_layers(list(layers), lora["target_modules"])
     config = LoraConfig(
         task_type=_task(model),
         r=lora["rank"],
@@ -91,7 +91,14 @@ def _attach(model: Any, lora: Mapping[str, Any], whole: Sequence[str]) -> None:
         use_rslora=lora["kind"] == "rslora",
         fan_in_fan_out=all(isinstance(layers[name], Conv1D) for name in chosen),
     )
-    inject_adapter_in_model(config, model)
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:  # peft knows layers that some kinds of models never call
+        raise ModelError(
+            f"lora: peft puts no adapters of the kind {lora['kind']} on all of "
+            f"{', '.join(sorted({name.rpartition('.')[2] for name in chosen}))} ({error}); name "
+            "others in lora.target_modules, or take another kind"
+        ) from None
     for part in whole:
         model.get_submodule(part).requires_grad_(True)
 
@@ -102,21 +109,50 @@ def linear_layers(model: Any, whole: Sequence[str] = ()) -> dict[str, Any]:
     Those of parts trained whole are left out. So are layers of torch's attention module, which
     reads their weights and never calls them.
     """
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
     output = model.get_output_embeddings()
     return {
         name: part
         for name, part in model.named_modules()
-        if type(part) in (nn.Linear, Conv1D)
+        if _is_linear(part)
         and part is not output
         and not any(f"{name}.".startswith(f"{one}.") for one in whole)
     }
 
 
-def _chosen(layers: Sequence[str], targets: Sequence[str] | None) -> list[str]:
-    """Choose layers by the ends of their names, all without targets."""
+def _is_linear(part: Any) -> bool:
+    """Check whether a part maps linearly when it is called.
+
+    Falcon has a class of its own for that, while routers of mixtures are linear layers that return
+    more.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+    from transformers.pytorch_utils import Conv1D
+
+    if type(part) in (nn.Linear, Conv1D):
+        return True
+    if not isinstance(part, nn.Linear) or isinstance(part, NonDynamicallyQuantizableLinear):
+        return False
+    ones = part.weight.new_ones(1, part.in_features)
+    with torch.no_grad():
+        found, meant = part(ones), nn.functional.linear(ones, part.weight, part.bias)
+    if not torch.is_tensor(found) or found.shape != meant.shape:
+        return False
+    return found.is_meta or torch.allclose(found, meant)
+
+
+def chosen_layers(layers: Sequence[str], targets: Sequence[str] | None) -> list[str]:
+    """Choose layers by the ends of their names, all without targets.
+
+    Raises:
+        ModelError: there are none, or a target matches none.
+    """
+    if not layers:
+        raise ModelError(
+            "lora: the model has no linear layer but the output's, so there is nothing to put "
+            "adapters on; leave `lora` out"
+        )
     if targets is None:
         return list(layers)
     for target in targets:
@@ -201,6 +237,8 @@ def write_adapters(model: Any, folder: Path, base: Mapping[str, Any]) -> None:
     # From sets, whose order is another in every process.
     said = read_object(folder / ADAPTER_FILE)
     write_json(folder / ADAPTER_FILE, {**said, "target_modules": sorted(said["target_modules"])})
+    # A base may name a class without its output layer, as BART's does.
+    model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     write_json(folder / BASE, dict(base))
 

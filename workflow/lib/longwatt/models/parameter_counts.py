@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longwatt.models import load_family
+from longwatt.models import adapters, load_family
 from longwatt.models.configurations import without_kind
 from longwatt.models.early_exit import EarlyExit
 from longwatt.models.exits.encoder_config import MODEL_TYPE
@@ -85,39 +85,34 @@ def _trained(built: Any, lora: Mapping[str, Any]) -> int:
 
     rank, dora = int(lora["rank"]), int(lora.get("kind") == "dora")
     sides = _adapted(built, lora.get("target_modules"))
-    adapters = sum(rank * (inputs + outputs) + dora * outputs for inputs, outputs in sides)
+    low = sum(rank * (inputs + outputs) + dora * outputs for inputs, outputs in sides)
     if not isinstance(built, EarlyExitModel):
-        return adapters
+        return low
     named = built.named_parameters()
     above: int = sum(own.numel() for name, own in named if not name.startswith(ENCODER))
-    return adapters + above
+    return low + above
 
 
 def _adapted(built: Any, targets: Sequence[str] | None) -> list[tuple[int, int]]:
-    """List inputs and outputs of the linear layers that have adapters.
+    """List the two sides of the linear layers that have adapters, as `adapters.adapt` puts them.
 
     Args:
         built: the model.
         targets: ends of their names; None for all but the output layer and classifiers at exits.
+
+    Raises:
+        ModelError: a target matches none.
     """
-    from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
     from longwatt.models.exits.model import EarlyExitModel
 
-    found, head = [], built.get_output_embeddings()
-    inside = ENCODER if isinstance(built, EarlyExitModel) else ""
-    for name, module in built.named_modules():
-        if not isinstance(module, Linear | Conv1D) or not name.startswith(inside):
-            continue
-        ends = [f".{name}".endswith(f".{target}") for target in targets or ()]
-        if any(ends) if targets else module is not head:
-            sides = module.weight.shape  # of a Conv1D the other way round
-            found.append(
-                (sides[0], sides[1]) if isinstance(module, Conv1D) else (sides[1], sides[0])
-            )
-    if not found:
-        raise ValueError(f"no linear layer ends in any of {', '.join(targets or ())}")
+    whole = EarlyExit.trained_whole if isinstance(built, EarlyExitModel) else ()
+    layers = adapters.linear_layers(built, whole)
+    found = []
+    for name in adapters.chosen_layers(list(layers), targets):
+        first, second = layers[name].weight.shape
+        found.append((first, second) if isinstance(layers[name], Conv1D) else (second, first))
     return found
 
 

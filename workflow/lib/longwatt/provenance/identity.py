@@ -8,7 +8,7 @@ from typing import Any
 
 from longwatt.files import sha256
 from longwatt.provenance.artefacts import damaged, read_artefact
-from longwatt.provenance.stamps import digest
+from longwatt.provenance.stamps import chat_template, digest
 
 CHANGES_NO_RESULT = "It says what made an artefact, beside what the artefact holds."
 
@@ -51,10 +51,16 @@ def _contents(report: str) -> str:
     return digest(read_artefact(Path(report), shared=True)["sha256"])
 
 
+def _tokenizer(path: str) -> str:
+    """Digest a tokenizer's file, with its chat template if it has one."""
+    found, template = _file_digest(path), chat_template(Path(path))
+    return digest([found, template]) if template else found
+
+
 # What work is made from -> the input that says it, and how it is digested.
 _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
     "data": ("tokenized", _contents),
-    "tokenizer": ("tokenizer", _file_digest),
+    "tokenizer": ("tokenizer", _tokenizer),
     "weights": ("checkpoint", _contents),
     "batch size": ("batch_size", _file_digest),
     "training": ("training", _file_digest),

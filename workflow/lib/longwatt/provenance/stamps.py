@@ -76,7 +76,8 @@ def origin(path: Path) -> str:
 
     Data, tokenizers and weights count as the files that their artefact lists by digest. Any other
     artefact counts as all that it says and the settings that it was made with, since times and
-    joules are read from it. Code does not count, since other code may make the same.
+    joules are read from it. Code does not count, since other code may make the same. A tokenizer's
+    chat template, which lies beside its file, counts with it.
     """
     found = read_object(path) if path.suffix == ".json" else {}
     if not found:
@@ -85,7 +86,18 @@ def origin(path: Path) -> str:
     said = block if isinstance(block, dict) else {}
     if said.get("rule") in BRINGING and isinstance(found.get("sha256"), dict):
         return digest(found["sha256"])
-    return digest([found, said.get("settings_digest")])
+    template = chat_template(path)
+    return digest([found, said.get("settings_digest"), *([template] if template else [])])
+
+
+def chat_template(path: Path) -> Any:
+    """Return the chat template of a tokenizer by its tokenizer.json, None where there is none."""
+    if path.name != "tokenizer.json":
+        return None
+    beside = path.with_name("chat_template.jinja")
+    if beside.is_file():
+        return beside.read_text(encoding="utf-8")
+    return read_object(path.with_name("tokenizer_config.json")).get("chat_template")
 
 
 def asked_anew(rule: str) -> str:

@@ -79,6 +79,18 @@ def points_of_cells(study: Mapping[str, Any]) -> dict[str, list[str]]:
     return {name: sorted(chosen) for name, chosen in found.items()}
 
 
+def points_of(study: Mapping[str, Any], cell: Cell) -> list[str]:
+    """Return the inference points of one cell, as `points_of_cells` does of all."""
+    found: set[str] = set()
+    for block in study["grid"]:
+        axes = _axes(study, block, cell.dataset)
+        if cell.dataset in block["datasets"] and all(
+            value in axes[AXES[axis]] for axis, value in vars(cell).items()
+        ):
+            found.update(block.get("inference", study["inference"]))
+    return sorted(found)
+
+
 def classifies(study: Mapping[str, Any], dataset: str) -> bool:
     """Return whether a dataset's references are labels."""
     return bool(study["datasets"][dataset].get("task") == CLASSIFICATION)
@@ -196,11 +208,16 @@ def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
 def _product(study: Mapping[str, Any], block: Mapping[str, Any]) -> list[Cell]:
     cells: list[Cell] = []
     for dataset in block["datasets"]:
-        default = [CLASSIFIED if classifies(study, dataset) else GENERATED]
-        given = {**AXIS_DEFAULTS, "protocols": default, **block, "datasets": [dataset]}
+        given = _axes(study, block, dataset)
         lists = (given[plural] for plural in AXES.values())
         cells += itertools.starmap(Cell, itertools.product(*lists))
     return cells
+
+
+def _axes(study: Mapping[str, Any], block: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Return a block's list of each axis for one of its datasets."""
+    default = [CLASSIFIED if classifies(study, dataset) else GENERATED]
+    return {**AXIS_DEFAULTS, "protocols": default, **block, "datasets": [dataset]}
 
 
 def _check_protocol(study: Mapping[str, Any], cell: Cell, where: str) -> None:

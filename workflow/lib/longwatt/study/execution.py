@@ -11,6 +11,8 @@ from typing import Any
 
 # How often it says something and saves, and who loads its data. Losses and weights are the same.
 EXECUTION = ("log_every_steps", "checkpoint_every_s", "dataloader_workers")
+# Splits that a cell with prompts predicts later, and the room that is kept for answers there.
+PREDICTED_LATER = "predicted"
 # Settings that an unfinished training may go on with changed: a batch size of validations changes
 # no step. It counts for a finished one, whose validations took their time, energy and memory with
 # it (and a score its last digit).

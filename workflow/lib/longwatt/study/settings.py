@@ -17,7 +17,7 @@ from longwatt.models.family import attention_path
 from longwatt.provenance.stamps import digest
 from longwatt.study import cells as grid
 from longwatt.study.cells import Cell
-from longwatt.study.execution import deciding_settings, execution
+from longwatt.study.execution import PREDICTED_LATER, deciding_settings, execution
 from longwatt.study.model_settings import (
     INITIAL_WEIGHTS,
     initial_weights,
@@ -179,8 +179,22 @@ def finetune_settings(study: StudyDocument, cell: Cell) -> Settings:
 
 
 def execution_settings(study: StudyDocument, cell: Cell) -> Settings:
-    """Merge the settings of how a cell is trained, none of which changes its result."""
-    return _narrow(execution(_training(study, cell)))
+    """Merge the settings of how a cell is trained, none of which changes its result.
+
+    With prompts PREDICTED_LATER is among them: what its inference points ask for. A training whose
+    model could not predict them is refused.
+    """
+    found = execution(_training(study, cell))
+    if _prompt(study, cell):
+        points = [predict_settings(study, cell, one) for one in grid.points_of(study, cell)]
+        found[PREDICTED_LATER] = [
+            {
+                **{key: point["inference"][key] for key in ("split", "max_examples")},
+                "answer_tokens": answer_room(point),
+            }
+            for point in points
+        ]
+    return _narrow(found)
 
 
 def _training(study: StudyDocument, cell: Cell) -> Settings:
@@ -285,7 +299,7 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
         point.pop("weights", None)
     entry = study["models"][cell.model]
     adapted = {"lora": True} if not initial and keeps_adapters(entry) else {}
-    before = {"config": entry.get("config")} if initial else {}
+    before = _before_training(study, cell) if initial else {}
     if grid.classifies(study, cell.dataset):
         alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
         own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
@@ -311,6 +325,15 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
             **own,
         }
     )
+
+
+def _before_training(study: StudyDocument, cell: Cell) -> Settings:
+    """Return what decides a model before training, which no training's settings say."""
+    return {
+        "tokens": tokens_key(study, cell),
+        "checkpoint": model_key(study, cell.model),
+        "config": study["models"][cell.model].get("config"),
+    }
 
 
 def record_settings(study: StudyDocument, cell: Cell, splits: Iterable[str]) -> Settings:

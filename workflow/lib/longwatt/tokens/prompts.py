@@ -95,13 +95,20 @@ class Prompt:
         """Return the number of tokens of every row's prompt, cut to its length.
 
         Raises:
-            PromptError: some row has no room for a token of its document.
+            PromptError: some row has no room for a token of its document, or no token at all.
         """
         around = self._counted(rows)
         starts = rows["document_start_tokens"]
         documents = [n - start for n, start in zip(rows["input_tokens"], starts, strict=True)]
         every = zip(around, documents, self._rooms(rows, around), strict=True)
-        return [before + after + min(tokens, room) for (before, after), tokens, room in every]
+        found = [before + after + min(tokens, room) for (before, after), tokens, room in every]
+        if 0 in found:
+            raise PromptError(
+                f"the prompt of id {rows.value('id', found.index(0))!r} has no token, from which "
+                "no answer can follow: its document is empty, and the prompt has nothing else; "
+                "leave the example out, or write words around {input}"
+            )
+        return found
 
     def rooms(self, rows: StoredRows) -> list[int]:
         """Return the most tokens that every row's document may have.

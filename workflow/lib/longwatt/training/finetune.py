@@ -44,7 +44,9 @@ from longwatt.models.family import Batch, Example, Family
 from longwatt.progress import say
 from longwatt.provenance.artefacts import digests, read_artefact
 from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
+from longwatt.study.execution import PREDICTED_LATER, execution
 from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.prompt_templates import PromptError
 from longwatt.tokens.references import EACH, compared_texts
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.tokens.tokenize import repair_tokens
@@ -81,8 +83,8 @@ def train(spec: Spec) -> None:
         repair_tokens(spec.paths)
         ensure_checkpoint(spec.paths)
     validated = spec.settings["training"]["validation"]["batch_size"]  # may differ by attempt
-    execution = {**spec.execution, "validation.batch_size": validated}
-    begun = work.begin(execution=execution) if main else None
+    carried_out = {**execution(spec.execution), "validation.batch_size": validated}
+    begun = work.begin(execution=carried_out) if main else None
     attempt, checkpoint, sentence = distributed.from_main(begun)
     ledger, marker, counted = Ledger(), None, None
     if checkpoint:
@@ -206,6 +208,7 @@ def _trainer(
         family.check_packing(model, budget["precision"])
     examples = _examples(spec, tokenizer, "train", None)
     micro_batches = step_batches(spec, examples)
+    _check_rooms(spec, tokenizer)
     padded = training["padding"] == "max_length"
     pad_to = settings["seq_len"] if padded else None
     targets = training.get("max_target_tokens") if padded else None
@@ -299,8 +302,23 @@ def _examples(
     return examples
 
 
+def _check_rooms(spec: Spec, tokenizer: Any) -> None:
+    """Refuse a length at which some prompt of a later inference point has no room.
+
+    Raises:
+        PromptError: names the split.
+    """
+    for point in spec.execution.get(PREDICTED_LATER, ()):
+        rows = load_split(Path(spec.paths["tokens"]), point["split"], point["max_examples"])
+        settings = {**spec.settings, "generation": {"max_new_tokens": point["answer_tokens"]}}
+        try:
+            layout_of(settings, tokenizer).sizes(rows)
+        except PromptError as error:
+            raise PromptError(f"{point['split']} could not be predicted later: {error}") from None
+
+
 def _arguments(spec: Spec, work: WorkFolder, batches: StepBatches) -> Seq2SeqTrainingArguments:
-    settings, execution = spec.settings, spec.execution
+    settings, carried_out = spec.settings, spec.execution
     training, budget = settings["training"], settings["budget"]
     same = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay")
     return Seq2SeqTrainingArguments(
@@ -312,13 +330,13 @@ def _arguments(spec: Spec, work: WorkFolder, batches: StepBatches) -> Seq2SeqTra
         warmup_steps=float(training["warmup_ratio"] or 0),  # below 1 it is a ratio
         num_train_epochs=training["max_epochs"] or 1,  # without effect where max_steps is given
         max_steps=training["max_steps"] or -1,
-        logging_steps=execution["log_every_steps"],
+        logging_steps=carried_out["log_every_steps"],
         logging_nan_inf_filter=False,  # CellTrainer looks
         seed=settings["seed"],
         bf16=budget["precision"] == "bf16",
         fp16=budget["precision"] == "fp16",
         use_cpu=budget["gpus"] == 0,
-        dataloader_num_workers=execution["dataloader_workers"],
+        dataloader_num_workers=carried_out["dataloader_workers"],
         average_tokens_across_devices=False,
         remove_unused_columns=False,
         eval_strategy="no",  # Schedule decides
@@ -414,7 +432,7 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "peak_memory_kind": torch_device.peak_memory_kind(trainer.args.device),
         **environment.noted(work.path, attention=trainer.family.attention),
         "attempts": work.starts(),
-        "execution": dict(spec.execution),
+        "execution": execution(spec.execution),
         "identity": dict(spec.identity),
         "provenance": spec.provenance,
     }

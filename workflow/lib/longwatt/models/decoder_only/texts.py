@@ -43,7 +43,7 @@ def go_on(
         model: of transformers, in evaluation mode.
         given: what `prompts` returns.
         options: arguments of `generate`.
-        ends: tokens that end an answer.
+        ends: tokens that end an answer, whatever the model's own are.
 
     Returns:
         Token ids of each answer, the token that ended it included.
@@ -51,6 +51,7 @@ def go_on(
     width, chosen = given["input_ids"].shape[1], dict(options)
     if size := chosen.pop(NO_REPEAT, 0):
         chosen["logits_processor"] = [_NoRepeatInAnswers(size, width)]
+    chosen["eos_token_id"] = list(ends)  # beside the model's own, a chat has the end of its turns
     output = model.generate(**given, **chosen, do_sample=False, use_cache=True)
     return [_cut(row, ends) for row in output[:, width:].tolist()]
 
