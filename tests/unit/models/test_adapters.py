@@ -22,6 +22,8 @@ from transformers import (
     MambaForCausalLM,
     PhimoeConfig,
     PhimoeForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -62,6 +64,18 @@ def mixture():
     return PhimoeForCausalLM(config)
 
 
+def experts():
+    """A mixture whose experts peft adapts as they are: two weights of one part."""
+    config = Qwen3NextConfig(
+        vocab_size=WORDS, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, num_experts=2, num_experts_per_tok=1,
+        layer_types=["full_attention"],
+        moe_intermediate_size=8, shared_expert_intermediate_size=8, linear_num_value_heads=2,
+        linear_num_key_heads=1, linear_key_head_dim=8, linear_value_head_dim=8,
+    )  # fmt: skip
+    return Qwen3NextForCausalLM(config)
+
+
 def t5():
     config = T5Config(
         vocab_size=WORDS, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2,
@@ -87,7 +101,7 @@ def led():
 
 MODELS = {
     "llama": llama, "gpt2": gpt2, "falcon": falcon, "t5": t5, "bigbird": bigbird, "led": led,
-    "mixture": mixture,
+    "mixture": mixture, "experts": experts,
 }  # fmt: skip
 # Layers with adapters, and how many adapters there are.
 LAYERS = {

@@ -284,9 +284,14 @@ def merge_adapters(model: Any) -> None:
     """Add adapters to the weights of their layers, which take their places again."""
     from peft.tuners.lora import LoraLayer
 
-    for name, part in list(model.named_modules()):
-        if isinstance(part, LoraLayer):
-            part.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, part.get_base_layer())
+    adapted = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
+    for part in adapted.values():
+        part.merge()
+    for name, part in adapted.items():
+        parent, _, child = name.rpartition(".")
+        if parent in adapted:  # peft puts one around another where a layer has several weights
+            continue
+        while isinstance(part, LoraLayer):
+            part = part.get_base_layer()
+        setattr(model.get_submodule(parent), child, part)
     del model.peft_config
