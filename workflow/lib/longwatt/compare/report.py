@@ -84,7 +84,8 @@ def write_comparison(
     outdated = {
         one: beside.outdated_rows(results, one, tables[one], in_force[one]) for one in known
     }
-    ranked = rankings(comparison)
+    within = pairing.differences_within(results, studies, found.pairs, settings["scoring"])
+    ranked = rankings(comparison, within)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
     write_csv(folder / "ranking.csv", ranking_table(ranked))
