@@ -115,7 +115,7 @@ def _swaps(cells: pd.DataFrame, within: DifferenceWithin) -> list[Swap]:
 def _apart(
     better: pd.Series[Any], other: pd.Series[Any], side: str, within: DifferenceWithin
 ) -> bool:
-    """Check whether chance may not have made one cell better than another of the same study."""
+    """Check whether one cell is better than another of its study beyond chance."""
     one, second = (int(str(row.name)) for row in (better, other))
     if found := within(one, second, "ab".index(side)):
         return found.low > 0

@@ -174,7 +174,7 @@ def accuracy_over_efficient(
 
 
 def _allowing(value: float, draws: Draws, ends: OptionalEnds) -> OptionalEnds:
-    """Widen the interval of a gain for few examples, and for ones unlike nearly identical ones."""
+    """Widen the interval of a gain for few examples and for unlike ones."""
     low, high = ends
     if low is None or high is None:
         return ends

@@ -89,7 +89,7 @@ def sizes_drawn(sample: Sample) -> Array:
     return rows
 
 
-def part_of(sample: Sample, ids: Sequence[str]) -> Sample:
+def restricted_to(sample: Sample, ids: Sequence[str]) -> Sample:
     """Select some of a sample's examples."""
     wanted = set(ids)
     kept = np.array([id_ in wanted for id_ in sample.ids])

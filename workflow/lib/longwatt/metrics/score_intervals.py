@@ -19,7 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longwatt.metrics import resampling
-from longwatt.metrics.document_samples import DocumentSample, drawn_alike, part_of, sizes_drawn
+from longwatt.metrics.document_samples import (
+    DocumentSample,
+    drawn_alike,
+    restricted_to,
+    sizes_drawn,
+)
 from longwatt.metrics.resampling import (
     FULL_SCORE,
     WILSON,
@@ -156,13 +161,13 @@ def _estimate(
 def _on_common(
     first: Scores, second: Scores, confidence: float | None
 ) -> tuple[Scores, Scores] | None:
-    """Cut two scores to the examples of both, None unless one side has all of the other's."""
+    """Cut two scores to their common examples, None unless one has all."""
     common = min(first.ids, second.ids, key=len)
     sides = [at_confidence(scores, confidence) for scores in (first, second)]
     if first.ids != second.ids:
         if not set(common) <= set(first.ids) & set(second.ids):
             return None
-        parts = [[part_of(sample, common) for sample in side.samples] for side in sides]
+        parts = [[restricted_to(sample, common) for sample in side.samples] for side in sides]
         sides = [Scores(part, side.how) for part, side in zip(parts, sides, strict=True)]
     one, other = drawn_alike(sides)
     return one, other
@@ -209,7 +214,7 @@ def _widened(value: float, found: Interval, scores: Scores, wider: Ends | None) 
 
 
 def _sizes(scores: Scores) -> tuple[Array, str]:
-    """Return the size of each example or document that is drawn, and what they are in words."""
+    """Return the sizes of what is drawn, and words for it."""
     sample = scores.samples[0]
     sizes, words = sizes_drawn(sample), "examples"
     if isinstance(sample, DocumentSample):
@@ -243,7 +248,7 @@ def small_sample_factor(sizes: Sequence[float] | Array, how: Resampling) -> floa
 
 
 def wider_ends(value: float, ends: Ends, factor: float) -> Ends:
-    """Move the ends of an interval away from its number by a factor, 1 or more."""
+    """Move an interval's ends away from its number by a factor, 1 or more."""
     if factor == 1:  # ends may be infinite
         return ends
     low, high = ends
