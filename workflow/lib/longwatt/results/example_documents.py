@@ -36,7 +36,7 @@ def shared_documents(rows: StoredRows, dataset: DatasetFacts) -> dict[str, str]:
 
 
 def _by_text(rows: StoredRows, ids: list[str]) -> dict[str, str]:
-    """Name each example's document by the first example with the same token ids after its query."""
+    """Name each example's document by the first example with the same text."""
     starts = rows["document_start_tokens"]
     sizes = [size - start for size, start in zip(rows.sizes("input_ids"), starts, strict=True)]
     alike = Counter(sizes)

@@ -60,7 +60,7 @@ OVER_EXAMPLES, APART = "one cell's interval over examples", "two independent int
 FISHER = "Fisher's z"
 WORST_FIRST = (CONTRADICTED, UNDECIDED, SUPPORTED)
 CONFIDENCE_OF_SEEDS = 0.95  # of intervals of all but scores
-NO_INTERVAL = "has no interval, and without one nothing is shown to be equivalent"
+UNSHOWN = "has no interval, and without one nothing is shown to be equivalent"
 DECIDING_DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
 
@@ -420,7 +420,7 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
 def _number(
     test: ClaimTest, wanted: Values, evidence: Evidence, one_sided: bool = False
 ) -> tuple[list[float], Estimate | None]:
-    """Return the values of a comparison and the number that they make, paired where they can be."""
+    """Return a comparison's values and their number, paired where possible."""
     found = [evidence.estimate(*value, one_sided) for value in wanted]
     estimate = NUMBERS_OF[test.kind](test, found)
     values = [one.value for one in found]
@@ -448,7 +448,7 @@ def _equivalence(
         name: of the comparison.
     """
     if not narrow.known:
-        return UNCLEAR, f"{name} {NO_INTERVAL}"
+        return UNCLEAR, f"{name} {UNSHOWN}"
     if verdict_against(test.bounds, narrow) == HOLDS:
         return HOLDS, ""
     if verdict_against(test.bounds, estimate) == FAILS:
