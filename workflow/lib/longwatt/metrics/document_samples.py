@@ -56,9 +56,9 @@ def with_documents(sample: Sample, documents: Mapping[str, str] | None) -> Sampl
 
     Args:
         sample: drawn by example.
-        documents: the document of each example, by whatever name; None if unknown.
+        documents: the document of each example, by whatever name; None or none if each has its own.
     """
-    if documents is None:
+    if not documents:
         return sample
     return _numbered(sample, [documents[id_] for id_ in sample.ids])
 

@@ -200,7 +200,10 @@ def _widened(value: float, found: Interval, scores: Scores, wider: Ends | None) 
     factor = small_sample_factor(sizes, scores.how.confidence)
     if resampling.FEW_DIFFER in found.method and not isinstance(scores.samples[0], DocumentSample):
         factor = 1.0  # ends by Wilson's interval, which holds for few examples
-    low, high = value - factor * (value - found.low), value + factor * (found.high - value)
+    low, high = found.ends  # which may be infinite
+    if factor > 1:
+        low -= (factor - 1) * max(0.0, value - low)
+        high += (factor - 1) * max(0.0, high - value)
     if wider:
         low, high = min(low, wider[0]), max(high, wider[1])
     method = found.method.replace("over examples", f"over {words}")
