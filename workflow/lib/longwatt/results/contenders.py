@@ -23,8 +23,7 @@ from longwatt.metrics.resampling import (
     resampled_sums,
 )
 from longwatt.results.example_scores import read_examples
-from longwatt.results.life_cycle import CostParts, parts_of, priced_parts
-from longwatt.study.summary_columns import FRONTIER_COSTS
+from longwatt.results.life_cycle import CostParts, costs_by_seed, parts_of, priced_parts
 
 # What a cell's seeds and inference point share, and the name of a point.
 POINT_AXES = ("dataset", "model", "seq_len", "budget", "protocol", "inference")
@@ -85,16 +84,6 @@ class StudyPoint:
         row = self.rows[0]
         return row["dataset"], row["score_name"], self.split, self.scores.ids
 
-    def costs(self, requests: float) -> dict[str, list[float]]:
-        """Return every seed's costs by name, without those that a seed does not know."""
-        by_seed = [parts.costs(requests) for parts in self.parts]
-        found = {name: [costs[name] for costs in by_seed] for name in FRONTIER_COSTS}
-        return {
-            name: [value for value in values if value is not None]
-            for name, values in found.items()
-            if None not in values
-        }
-
 
 def model_of(row: SummaryRow) -> str:
     """Name the model of a row, the entry that a search made it from where there is one."""
@@ -153,7 +142,7 @@ def contenders(points: Sequence[StudyPoint], requests: float) -> list[Contender]
             point.name,
             scores.value,
             with_seeds(scores.draws, scores.by_seed, scores.how, point.name),
-            point.costs(requests),
+            costs_by_seed(point.parts, requests),
             scores,
         )
         for point, scores in zip(points, many, strict=True)
@@ -225,3 +214,13 @@ def _scores(
     if len(splits) > 1 or len({sample.ids for sample in samples}) > 1:
         return None, None
     return Scores(samples, how), splits.pop()
+
+
+def normal_draws(score: float, error: float, how: Resampling, name: str) -> Array:
+    """Draw a score of which only its standard error is known, as a normal one.
+
+    A name draws the same whatever stands beside it.
+    """
+    source = np.random.default_rng([how.seed, zlib.crc32(name.encode())])
+    found: Array = np.clip(source.normal(score, error, how.resamples), 0, FULL_SCORE)
+    return found

@@ -10,6 +10,7 @@ from longwatt.energy.flags import joined_flags, union
 from longwatt.energy.reduction.reduce import J_PER_KWH
 from longwatt.layout.wording import is_known
 from longwatt.study.model_settings import INITIAL_WEIGHTS
+from longwatt.study.summary_columns import FRONTIER_COSTS
 
 MS_PER_S = 1000
 # What money is paid for, by the part of a column's name.
@@ -63,6 +64,17 @@ def life_cycle(training: float | None, request: float | None, requests: float) -
     if training is None or (request is None and requests):
         return None
     return training + (requests * request if request is not None else 0.0)
+
+
+def costs_by_seed(parts: Sequence[CostParts], requests: float) -> dict[str, list[float]]:
+    """Return every seed's costs by name, without the costs that a seed does not know."""
+    by_seed = [one.costs(requests) for one in parts]
+    found = {name: [costs[name] for costs in by_seed] for name in FRONTIER_COSTS}
+    return {
+        name: [value for value in values if value is not None]
+        for name, values in found.items()
+        if values and None not in values
+    }
 
 
 def parts_of(row: MeasuredRow, priced: Iterable[str]) -> CostParts:
