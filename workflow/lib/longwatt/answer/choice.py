@@ -1,4 +1,7 @@
-"""Choose the cheapest admissible point on one half of the examples, and state it on the other."""
+"""Choose the cheapest admissible point on one half of the examples.
+
+What is said of it is what the other half shows, which had no part in the choice.
+"""
 
 from __future__ import annotations
 
@@ -196,7 +199,9 @@ def cheapest(values: Array, costs: Array, found: HalfEvidence, limits: Limits) -
     return chosen
 
 
-def choose(points: Sequence[AnswerPoint], limits: Limits, how: Resampling, seed: int = 0) -> Choice:
+def choose_cell(
+    points: Sequence[AnswerPoint], limits: Limits, how: Resampling, seed: int = 0
+) -> Choice:
     """Choose among the points of one field.
 
     Args:

@@ -1,4 +1,4 @@
-"""A point that can be answered with: a cell with all its seeds, at one inference point."""
+"""Points to choose among: a cell with all its seeds, at one inference point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longwatt.metrics.seed_intervals import NORMAL_95
 from longwatt.results.contenders import Contender, drawn_together, normal_draws, with_seeds
 from longwatt.results.life_cycle import CostParts, costs_by_seed
 
-Titles = Mapping[str, str]
+PointTitles = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def main_fields(points: Sequence[AnswerPoint]) -> dict[str, list[AnswerPoint]]:
 TOLD_BY = ("budget", "protocol", "inference")
 
 
-def point_titles(points: Sequence[AnswerPoint], titles: Titles) -> dict[str, str]:
+def point_titles(points: Sequence[AnswerPoint], titles: PointTitles) -> dict[str, str]:
     """Name points by their model and length, and by what else tells those of a dataset apart."""
     found = {}
     for point in points:

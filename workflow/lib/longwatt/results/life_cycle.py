@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longwatt.energy.flags import joined_flags, union
-from longwatt.energy.reduction.reduce import J_PER_KWH
+from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, NO_SOURCE
 from longwatt.layout.wording import is_known
 from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.study.summary_columns import FRONTIER_COSTS
@@ -17,7 +17,7 @@ MS_PER_S = 1000
 PAID_FOR = ("energy", "gpu")
 SOURCES = ("train_energy_source", "inference_energy_source")
 FLAGS = ("train_energy_flags", "inference_energy_flags")
-ESTIMATE, MEASURED, NO_SOURCE = "estimate", "measured", "none"
+MEASURED = "measured"
 
 MeasuredRow = Mapping[str, Any]
 
@@ -77,7 +77,7 @@ def costs_by_seed(parts: Sequence[CostParts], requests: float) -> dict[str, list
     }
 
 
-def parts_of(row: MeasuredRow, priced: Iterable[str]) -> CostParts:
+def cost_parts(row: MeasuredRow, priced: Iterable[str]) -> CostParts:
     """Read the costs of a summary's row.
 
     Args:
@@ -146,7 +146,7 @@ def energy_words(row: MeasuredRow) -> tuple[str | None, str | None]:
 
 def life_cycle_columns(row: MeasuredRow, priced: Sequence[str], requests: float) -> dict[str, Any]:
     """Return the columns of a row's life cycle, `LIFE_CYCLE_COLUMNS` of a summary."""
-    costs = parts_of(row, priced).costs(requests)
+    costs = cost_parts(row, priced).costs(requests)
     source, flags = energy_words(row)
     energy = costs["lifecycle_energy"]
     return {
