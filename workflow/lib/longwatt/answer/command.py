@@ -105,7 +105,7 @@ Read = tuple[list[AnswerPoint], dict[str, Any], list[str]]
 
 
 def _read(given: argparse.Namespace) -> Read:
-    """Read the points of a study or of a CSV, with the settings that an answer needs."""
+    """Read the points of a study or of a CSV, and the settings beside them."""
     if given.csv is not None:
         points = read_imported(given.csv)
         if given.seeds:

@@ -100,7 +100,7 @@ class AnswerPoint:
 
     @property
     def documents(self) -> list[str]:
-        """The document of each example, or the example itself; none where they are unknown."""
+        """The document of each example or the example itself, none where unknown."""
         if self.scores is None:
             return []
         numbers = documents_of(self.scores.samples[0])
@@ -133,7 +133,7 @@ class AnswerPoint:
 def as_contenders(
     points: Sequence[AnswerPoint], how: Resampling, requests: float
 ) -> list[Contender]:
-    """Draw the same resamples for points of one field, or normal ones where no examples are known.
+    """Draw the same resamples for points of one field, normal ones without examples.
 
     Args:
         points: all with examples, or none.
@@ -189,7 +189,7 @@ TOLD_BY = ("budget", "protocol", "inference")
 
 
 def point_titles(points: Sequence[AnswerPoint], titles: PointTitles) -> dict[str, str]:
-    """Name points by their model and length, and by what else tells those of a dataset apart."""
+    """Name points by their model and length, and by what else tells them apart."""
     found = {}
     for point in points:
         beside = [one for one in points if one.dataset == point.dataset]

@@ -107,7 +107,7 @@ def _neighbour(
 def stated_difference(
     choice: Choice, first: AnswerPoint, second: AnswerPoint, how: Resampling
 ) -> tuple[float, float | None, float | None]:
-    """State one score less another where they had no part in the choice, with its interval."""
+    """State one score less another on the other half, with its interval."""
     one, other = choice.stated[first.id], choice.stated[second.id]
     value = one.score - other.score
     if one.scores is not None and other.scores is not None:

@@ -1,4 +1,4 @@
-"""What a cell's training and its later requests cost: energy, time, memory and money."""
+"""Costs of a cell's training and its later requests: energy, time, memory and money."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MeasuredRow = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CostParts:
-    """The costs of one training, and of one request to its model; None where unknown.
+    """The costs of a training and of a request to its model, None where unknown.
 
     Attributes:
         train_kwh: energy of the training, 0 of a model that was not trained.
@@ -60,7 +60,7 @@ class CostParts:
 
 
 def life_cycle(training: float | None, request: float | None, requests: float) -> float | None:
-    """Add a training's cost and that of so many requests, None where a part is unknown."""
+    """Add a training's cost and that of its requests, None where unknown."""
     if training is None or (request is None and requests):
         return None
     return training + (requests * request if request is not None else 0.0)
@@ -130,7 +130,7 @@ def known(row: MeasuredRow, column: str) -> float | None:
 
 
 def energy_words(row: MeasuredRow) -> tuple[str | None, str | None]:
-    """Say how the energy of a life cycle is known, with the flags of both its parts.
+    """Say how the energy of a life cycle is known, and its flags.
 
     Returns:
         "estimate" where training or inference is estimated, else "measured"; None where a part is
