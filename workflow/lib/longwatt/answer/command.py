@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt.answer.break_even import break_even_table
+from tabulate import tabulate
+
+from longwatt.answer.break_even import BreakEven, break_even_table
 from longwatt.answer.choice import Choice, Limits, choose_cell
 from longwatt.answer.facts import answer_facts
 from longwatt.answer.imported import UnreadableResults, read_imported
 from longwatt.answer.measured import read_points
 from longwatt.answer.points import AnswerPoint, PointTitles, main_fields, point_titles
-from longwatt.answer.words import choice_words, even_words, front_points
+from longwatt.answer.words import choice_words, front_points
 from longwatt.command_line import finite, positive_number
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
@@ -85,12 +87,16 @@ def break_even_lines(choice: Choice, titles: PointTitles) -> list[str]:
     table = break_even_table(shown)
     if not table:
         return []
-    lines = [
-        f"    {titles[one.id]} and {titles[other.id]}: "
-        f"{even_words(even, (titles[one.id], titles[other.id]))}"
-        for one, other, even in table
-    ]
-    return ["  Break-even, of every two cells on the front:", *lines]
+    rows = [_even_row(even, (titles[one.id], titles[other.id])) for one, other, even in table]
+    head = ("cell", "and", "break-even (requests)", "less energy before", "after")
+    shown = tabulate(rows, head, disable_numparse=True, colalign=("left", "left", "right"))
+    return ["  Every two cells on the front:", *(f"    {row}" for row in shown.splitlines())]
+
+
+def _even_row(even: BreakEven, names: tuple[str, str]) -> list[str]:
+    less = ["both" if place is None else names[place] for place in (even.few, even.many)]
+    requests = "none" if even.requests is None else f"{even.requests:,.0f}"
+    return [*names, requests, *less]
 
 
 def _exits(point: AnswerPoint, settings: Mapping[str, Any]) -> list[str]:
