@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ from longwatt.study.reported.report_settings import answered
 from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
 
 MOST_COMPARED = 8  # cells in the table of break-even requests
+WIDTH = 98  # of what is printed
+SIDES = ("first", "second")
+TABLE_WORDS = (
+    "Every two cells on the front: the requests after which both have taken as much energy, and "
+    "which of the two takes less before and after."
+)
 
 
 def run_choose(given: argparse.Namespace) -> int:
@@ -72,13 +79,17 @@ def choice_text(
     """Return the text that is printed of one dataset's choice."""
     dataset = choice.points[0].dataset
     heading = settings["titles"].get(dataset, dataset)
-    lines = [heading, *(f"  {line}" for line in choice_words(choice, titles, how,
-                                                             settings["currency"]))]  # fmt: skip
+    said = [*choice_words(choice, titles, how, settings["currency"])]
+    table: list[str] = []
     if choice.chosen:
-        lines += [f"  Its cell: {', '.join(choice.chosen.cells)}"] if choice.chosen.cells else []
-        lines += _exits(choice.chosen, settings)
-        lines += break_even_lines(choice, titles)
-    return "\n".join([*lines, ""])
+        said += [f"Its cell: {', '.join(choice.chosen.cells)}"] if choice.chosen.cells else []
+        said += _exits(choice.chosen, settings)
+        words, *table = break_even_lines(choice, titles) or [""]
+        said += [words] if words else []
+    how_wide: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
+    ends = {"initial_indent": "  ", "subsequent_indent": "    "}
+    lines = [textwrap.fill(one, WIDTH, **ends, **how_wide) for one in said]
+    return "\n".join([heading, *lines, *table, ""])
 
 
 def break_even_lines(choice: Choice, titles: PointTitles) -> list[str]:
@@ -88,13 +99,13 @@ def break_even_lines(choice: Choice, titles: PointTitles) -> list[str]:
     if not table:
         return []
     rows = [_even_row(even, (titles[one.id], titles[other.id])) for one, other, even in table]
-    head = ("cell", "and", "break-even (requests)", "less energy before", "after")
+    head = ("first", "second", "break-even", "before", "after")
     shown = tabulate(rows, head, disable_numparse=True, colalign=("left", "left", "right"))
-    return ["  Every two cells on the front:", *(f"    {row}" for row in shown.splitlines())]
+    return [TABLE_WORDS, *(f"    {row}".rstrip() for row in shown.splitlines())]
 
 
 def _even_row(even: BreakEven, names: tuple[str, str]) -> list[str]:
-    less = ["both" if place is None else names[place] for place in (even.few, even.many)]
+    less = ["both" if place is None else SIDES[place] for place in (even.few, even.many)]
     requests = "none" if even.requests is None else f"{even.requests:,.0f}"
     return [*names, requests, *less]
 
@@ -104,7 +115,7 @@ def _exits(point: AnswerPoint, settings: Mapping[str, Any]) -> list[str]:
     if point.exit_rule is None:
         return []
     command = f"python -m longwatt.exits choose --study {settings['study']} --model {point.model}"
-    return [f"  Examples leave it early; `{command}` chooses among its thresholds alone."]
+    return [f"Examples leave it early; `{command}` chooses among its thresholds alone."]
 
 
 Read = tuple[list[AnswerPoint], dict[str, Any], list[str]]
