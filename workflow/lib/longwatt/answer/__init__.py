@@ -1,0 +1,1 @@
+"""Answer which cell to take."""

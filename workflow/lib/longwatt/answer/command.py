@@ -1,0 +1,211 @@
+"""Choose which cell to take, from a study's results or from a CSV of others.
+
+longwatt choose --study NAME --min-score 45
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from longwatt.answer.break_even import BreakEven, break_even_table
+from longwatt.answer.choice import Choice, Limits, choose_each
+from longwatt.answer.facts import answer_facts
+from longwatt.answer.imported import UnreadableResults, read_imported
+from longwatt.answer.measured import read_points
+from longwatt.answer.points import AnswerPoint, PointTitles, main_fields, point_titles
+from longwatt.answer.words import choice_words, front_points
+from longwatt.command_line import finite, positive_number
+from longwatt.config.documents import parse_changes
+from longwatt.config.errors import StudyError
+from longwatt.freshness.in_force import find
+from longwatt.metrics.resampling import FULL_SCORE, Resampling
+from longwatt.results.standing import NothingFits, refuse_outdated, results_of
+from longwatt.spelling import nearest
+from longwatt.study.reported.report_settings import answered
+from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
+
+MOST_COMPARED = 8  # cells in the table of break-even requests
+WIDTH = 96  # of what is printed
+SIDES = ("first", "second")
+TABLE_WORDS = (
+    "Every two cells on the front: the requests after which both have taken as much energy, and "
+    "which of the two takes less before and after."
+)
+
+
+def run_choose(given: argparse.Namespace) -> int:
+    """Print a choice for every dataset that was asked for.
+
+    Returns:
+        0 if there is one for each dataset, else 1.
+    """
+    points, settings, doubts = _read(given)
+    for axis in ("dataset", "model"):
+        points = _only(points, axis, getattr(given, axis))
+    requests = settings["requests"] if given.requests is None else given.requests
+    limits = Limits(
+        given.min_score, given.max_kwh, given.max_ms, given.max_gib, given.max_cost, requests
+    )
+    how = Resampling.of(settings["scoring"])
+    if not main_fields(points):
+        raise NothingFits(
+            "no cell has every example's scores (examples.csv) of a training that did not diverge"
+        )
+    if given.json:
+        facts = answer_facts(points, settings, limits, how)
+        print(json.dumps(facts, indent=1))
+        return 0 if all(one["chosen"] for one in facts["recommendations"].values()) else 1
+    chosen = list(choose_each(points, limits, how).values())
+    titles = point_titles(points, settings["titles"])
+    for choice in chosen:
+        print(choice_text(choice, titles, settings, how))
+    for doubt in doubts:
+        print(doubt, file=sys.stderr)
+    return 0 if all(choice.chosen for choice in chosen) else 1
+
+
+def choice_text(
+    choice: Choice, titles: PointTitles, settings: Mapping[str, Any], how: Resampling
+) -> str:
+    """Return the text that is printed of one dataset's choice."""
+    dataset = choice.points[0].dataset
+    heading = settings["titles"].get(dataset, dataset)
+    said = [*choice_words(choice, titles, how, settings["currency"])]
+    table: list[str] = []
+    if choice.chosen:
+        said += [f"Its cell: {', '.join(choice.chosen.cells)}"] if choice.chosen.cells else []
+        said += _exits(choice.chosen, settings)
+        words, *table = break_even_lines(choice, titles) or [""]
+        said += [words] if words else []
+    wrapped: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
+    wrapped |= {"initial_indent": "  ", "subsequent_indent": "    "}
+    lines = [textwrap.fill(one, WIDTH, **wrapped) for one in said]
+    return "\n".join([heading, *lines, *table, ""])
+
+
+def break_even_lines(choice: Choice, titles: PointTitles) -> list[str]:
+    """Tabulate after how many requests two cells have taken as much, on the front."""
+    shown = front_points(choice)[:MOST_COMPARED]
+    table = break_even_table(shown)
+    if not table:
+        return []
+    rows = [_even_row(even, (titles[one.id], titles[other.id])) for one, other, even in table]
+    head = ("first", "second", "break-even", "before", "after")
+    shown = tabulate(rows, head, disable_numparse=True, colalign=("left", "left", "right"))
+    return [TABLE_WORDS, *(f"    {row}".rstrip() for row in shown.splitlines())]
+
+
+def _even_row(even: BreakEven, names: tuple[str, str]) -> list[str]:
+    less = ["both" if place is None else SIDES[place] for place in (even.few, even.many)]
+    requests = "none" if even.requests is None else f"{even.requests:,.0f}"
+    return [*names, requests, *less]
+
+
+def _exits(point: AnswerPoint, settings: Mapping[str, Any]) -> list[str]:
+    """Point to the other command where examples leave a model early."""
+    if point.exit_rule is None:
+        return []
+    command = f"python -m longwatt.exits choose --study {settings['study']} --model {point.model}"
+    return [f"Examples leave it early; `{command}` chooses among its thresholds alone."]
+
+
+Read = tuple[list[AnswerPoint], dict[str, Any], list[str]]
+
+
+def _read(given: argparse.Namespace) -> Read:
+    """Read the points of a study or of a CSV, and the settings beside them."""
+    if given.csv is not None:
+        points = read_imported(given.csv)
+        if given.seeds:
+            raise NothingFits("--seeds chooses among a study's trainings, and --csv has none")
+        name = given.csv.name
+        settings = {"study": given.csv.stem, "title": name, "titles": dict[str, str]()}
+        return points, {**settings, **_defaults()}, []
+    folder = results_of(given.results, given.study)
+    if not (folder / "summary.csv").is_file():
+        raise NothingFits(f"{folder} has no summary.csv yet: run the study to its end first")
+    changes = parse_changes(given.config)
+    made = folder / "summary.json"
+    doubt = refuse_outdated(folder, changes, made, lambda stages: stages.summarize())
+    current = find(folder, changes)
+    settings = {"study": given.study, "title": given.study, "titles": dict[str, str]()}
+    settings |= _defaults()
+    if current is not None:
+        stages = current.stages
+        prices = stages.machine.get("prices") or {}
+        settings = answered(stages.study_id, stages.study, prices.get("currency"))
+    points = read_points(folder, Resampling.of(settings["scoring"]), seeds=tuple(given.seeds))
+    if given.seeds and not points:
+        raise NothingFits(f"no cell of {given.study} has the seeds {given.seeds}")
+    return points, settings, [doubt] if doubt else []
+
+
+def _defaults() -> dict[str, Any]:
+    return {"scoring": SCORING_DEFAULTS, "currency": None, **ANSWER_DEFAULTS}
+
+
+def _only(points: Sequence[AnswerPoint], axis: str, name: str | None) -> list[AnswerPoint]:
+    """Keep the points of one dataset or model, or refuse a name that none has."""
+    kept = [point for point in points if name in (None, getattr(point, axis))]
+    if not kept:
+        known = sorted({str(getattr(point, axis)) for point in points})
+        raise NothingFits(
+            f"there is no {axis} {name!r}{nearest(str(name), known)}; there are {', '.join(known)}"
+        )
+    return kept
+
+
+def _score(text: str) -> float:
+    value = finite(text)
+    if not 0 <= value <= FULL_SCORE:
+        raise argparse.ArgumentTypeError(f"{text} is no score; scores are from 0 to 100")
+    return value
+
+
+def _requests(text: str) -> float:
+    value = finite(text)
+    if value < 0 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text} is no number of requests")
+    return value
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longwatt choose", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("--study", metavar="NAME", help="whose results to choose from")
+    source("--csv", type=Path, metavar="FILE", help="results of other programs to choose from")
+    add("--results", type=Path, default=Path("results"), help="the folder of all results (results)")
+    add("--dataset", help="only this one (all)")
+    add("--model", help="only this one (all)")
+    add("--seeds", type=int, nargs="+", default=[], metavar="SEED", help="only these trainings")
+    add("--min-score", type=_score, metavar="SCORE", help="0 to 100; held with a margin")
+    add("--max-kwh", type=positive_number, metavar="KWH", help="for training and all requests")
+    add("--max-ms", type=positive_number, metavar="MS", help="for a request, in measured batches")
+    add("--max-gib", type=positive_number, metavar="GIB", help="peak memory of training")
+    add("--max-cost", type=positive_number, metavar="MONEY", help="for training and all requests")
+    add("--requests", type=_requests, metavar="N", help="in the model's life (the study's)")
+    add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    add("--json", action="store_true", help="print what answer.json holds")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        return run_choose(parse(arguments))
+    except (NothingFits, StudyError, UnreadableResults) as error:
+        print(f"longwatt choose: {error}", file=sys.stderr)
+        return 1
