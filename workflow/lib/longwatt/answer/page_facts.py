@@ -1,0 +1,170 @@
+"""Choose what a page embeds of an answer, and put its points and claims into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from longwatt.layout.wording import ESTIMATED, NA, RANDOM_WEIGHTS, is_known
+
+COSTS = ("train_energy", "lifecycle_energy", "inference_time", "memory", "money")
+DEFAULT_COST, WITHOUT_ENERGY = "lifecycle_energy", "inference_time"
+DOMINATING = 3  # points that the page names; answer.json has all
+EMBEDDED = (
+    "id", "dataset", "model", "model_title", "seq_len", "budget", "budget_title", "protocol",
+    "inference", "score", "score_low", "score_high", "random_weights", "diverged", "imported",
+    "costs", "joules_per_request", "money_training", "money_per_request", "energy_source",
+    "energy_flags", "energy_words", "device", "resampled",
+)  # fmt: skip
+RECOMMENDED = ("chosen", "sure", "words", "nearest", "min_score")
+CLASSES = {"supported": "good", "contradicted": "bad", "not decidable": "open"}
+
+
+class TableCell(NamedTuple):
+    """A cell of the table of points.
+
+    Attributes:
+        column: its key.
+        text: as people read it.
+        value: what the column is sorted by, empty where it is unknown.
+        number: whether it is one, which stands to the right.
+    """
+
+    column: str
+    text: str
+    value: str
+    number: bool = False
+
+
+class PointRow(NamedTuple):
+    """A row of the table: a point's id, the words on it, and its cells."""
+
+    id: str
+    dataset: str
+    title: str
+    notes: str
+    cells: list[TableCell]
+
+
+def page_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page's scripts use of answer.json, all that is long left out."""
+    recommended = facts.get("recommendations", {})
+    return {
+        **{key: facts.get(key) for key in ("study", "title", "requests", "currency")},
+        "confidence": facts.get("confidence", 0.95),
+        "costs": {name: facts["costs"][name] for name in COSTS if name in facts["costs"]},
+        "default_cost": default_cost(facts["points"]),
+        "datasets": facts["datasets"],
+        "points": [_embedded(point) for point in facts["points"]],
+        "recommendations": {
+            name: {key: one.get(key) for key in RECOMMENDED} for name, one in recommended.items()
+        },
+    }
+
+
+def default_cost(points: Sequence[Mapping[str, Any]]) -> str:
+    """Name the cost that is shown first: energy where any is known, else the time of inference."""
+    known = any(is_known(point["costs"].get(DEFAULT_COST)) for point in points)
+    return DEFAULT_COST if known else WITHOUT_ENERGY
+
+
+def _embedded(point: Mapping[str, Any]) -> dict[str, Any]:
+    fronts = {
+        cost: {**front, "by": list(front.get("by", ()))[:DOMINATING]}
+        for cost, front in point.get("frontier", {}).items()
+    }
+    return {**{key: point[key] for key in EMBEDDED if key in point}, "frontier": fronts}
+
+
+def notes_on(point: Mapping[str, Any]) -> str:
+    """Return the caveats that stand beside a point's name."""
+    flags = point.get("energy_flags") or []
+    said = [
+        RANDOM_WEIGHTS if point.get("random_weights") else "",
+        "diverged" if point.get("diverged") else "",
+        "imported" if point.get("imported") else "",
+        f"energy {ESTIMATED}" if point.get("energy_source") == "estimate" else "",
+        f"energy flagged {', '.join(flags)}" if flags else "",
+    ]
+    return ", ".join(filter(None, said))
+
+
+def columns(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headings of the table by their keys, money only where some is known."""
+    costs = {
+        name: f"{facts['costs'][name]['title']} ({_unit(facts, name)})"
+        for name in COSTS
+        if name in facts["costs"] and (name != "money" or _any_known(facts["points"], name))
+    }
+    return {
+        "cell": "Model", "dataset": "Dataset", "seq_len": "Tokens", "budget": "Budget",
+        "inference": "Inference", "seeds": "Seeds", "score": "Score", **costs,
+        "front": "Front", "choice": "Choice",
+    }  # fmt: skip
+
+
+def _unit(facts: Mapping[str, Any], name: str) -> str:
+    return (name == "money" and facts.get("currency")) or facts["costs"][name]["unit"]
+
+
+def _any_known(points: Sequence[Mapping[str, Any]], cost: str) -> bool:
+    return any(is_known(point["costs"].get(cost)) for point in points)
+
+
+def point_rows(facts: Mapping[str, Any]) -> list[PointRow]:
+    """Return the table of all points, in their order."""
+    names = columns(facts)
+    return [
+        PointRow(
+            point["id"],
+            point["dataset"],
+            point["model_title"],
+            notes_on(point),
+            [cell for cell in _cells(point, facts) if cell.column in names],
+        )
+        for point in facts["points"]
+    ]
+
+
+def _cells(point: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[TableCell]:
+    dataset = facts["datasets"][point["dataset"]]["title"]
+    seeds, length = len(point.get("seeds") or ()), point["seq_len"]
+    run = " ".join(str(point[key]) for key in ("protocol", "inference") if point.get(key))
+    yield TableCell("dataset", dataset, dataset)
+    yield _numbered("seq_len", length, "" if length is None else f"{length}")
+    yield TableCell("budget", point["budget_title"] or NA, point["budget_title"] or "")
+    yield TableCell("inference", run or NA, run)
+    yield _numbered("seeds", seeds or None, str(seeds))
+    low, high = point.get("score_low"), point.get("score_high")
+    around = f" ({low:.1f} to {high:.1f})" if is_known(low) and is_known(high) else ""
+    score = point["score"]
+    yield _numbered("score", score, f"{score:.1f}{around}" if is_known(score) else NA)
+    for name in COSTS:
+        value = point["costs"].get(name)
+        yield _numbered(name, value, f"{value:.3g}" if is_known(value) else NA)
+    yield TableCell("front", _front(point, default_cost(facts["points"])), "")
+    chosen = facts["recommendations"].get(point["dataset"], {}).get("chosen") == point["id"]
+    yield TableCell("choice", "chosen" if chosen else "", "")
+
+
+def _numbered(column: str, value: Any, text: str) -> TableCell:
+    return TableCell(column, text or NA, repr(value) if is_known(value) else "", True)
+
+
+def _front(point: Mapping[str, Any], cost: str) -> str:
+    """Say in one word whether a point is on the front of a cost."""
+    return (point.get("frontier", {}).get(cost) or {}).get("status") or NA
+
+
+def claim_rows(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the claims with their verdicts, each with the class that colours it."""
+    return [
+        {
+            "id": claim["id"],
+            "statement": claim["statement"],
+            "verdict": claim["verdict"],
+            "mark": CLASSES.get(claim["verdict"], "open"),
+            "notes": ", ".join(claim.get("notes") or ()),
+        }
+        for claim in facts.get("claims") or ()
+    ]
