@@ -71,7 +71,9 @@ function showChoice(found) {
   how.textContent = given ? "The study's recommendation, chosen on one half of the examples and "
     + "stated on the other." : "Computed here from what you set, on all examples.";
   $("choice").dataset.chosen = found.chosen?.id ?? "";
-  $("choice").replaceChildren(heading, ...words.map(paragraph), how);
+  const beside = (given?.neighbours ?? []).map(paragraph);
+  beside.forEach(one => { one.className = "small"; });
+  $("choice").replaceChildren(heading, ...words.map(paragraph), ...beside, how);
 }
 
 function paragraph(text) {
@@ -90,7 +92,8 @@ function describe(id) {
   const often = share === null || share === undefined ? "" : ` (in ${percent(share)} of resamples)`;
   return `${titleOf(point)}${notes ? ` (${notes})` : ""}: score ${scoreWords(point)}, `
     + `${FACTS.costs[STATE.cost].title.toLowerCase()} ${inUnit(STATE.cost, cost)}`
-    + `${status ? `, ${on[status]}${often}` : ""}.`;
+    + `${status ? `, ${on[status]}${often}` : ""}.`
+    + `${point.energy_words ? ` Energy: ${point.energy_words}.` : ""}`;
 }
 
 // What a row of the table says of the choice.
@@ -100,10 +103,11 @@ function choiceOf(point, found, chosenIds) {
   if (!passes(point)) return "filtered out";
   const why = broken(point, STATE.need);
   if (why) return why;
-  return found.good.includes(point) ? "qualifies" : "score decidedly below the best";
+  return found.good.includes(point) ? "qualifies" : "score below the best";
 }
 
 function showTable(found, front) {
+  $("cells").classList.toggle("single", !STATE.every);
   const others = Object.entries(FACTS.recommendations).filter(([d]) => d !== STATE.dataset);
   const chosen = new Set([found.chosen?.id, ...(STATE.every ? others.map(([, r]) => r.chosen) : [])]);
   fillTable(STATE, new Map(FACTS.points.map(point => [point.id, {
@@ -152,7 +156,8 @@ function showLimit(id, name, words) {
 // Boxes for models, budgets and lengths, each with the looks of its points.
 function makeFilters() {
   $("filters").replaceChildren(...Object.entries(AXES).map(([axis, title]) => {
-    const values = new Map(inDataset().map(p => [String(p[axis]), NAMES[axis](p)]));
+    const values = new Map(inDataset().map(p => [String(p[axis]), NAMES[axis](p)])
+      .sort(axis === "seq_len" ? ([a], [b]) => a - b : () => 0));
     if (values.size < 2) return "";
     const group = document.createElement("fieldset");
     const legend = document.createElement("legend");
@@ -253,8 +258,9 @@ function recall() {
   const given = new URLSearchParams(location.hash.slice(1));
   const number = name => given.has(name) && known(Number(given.get(name)))
     ? Number(given.get(name)) : null;
-  if (DATASETS.includes(given.get("dataset"))) STATE.dataset = given.get("dataset");
-  if (given.get("axis") in FACTS.costs) STATE.cost = given.get("axis");
+  const among = (names, name, otherwise) => names.includes(name) ? name : otherwise;
+  STATE.dataset = among(DATASETS, given.get("dataset"), DATASETS[0]);
+  STATE.cost = among(Object.keys(FACTS.costs), given.get("axis"), FACTS.default_cost);
   STATE.log = given.get("scale") !== "linear";
   STATE.every = given.get("rows") === "all";
   const requests = number("requests") ?? FACTS.requests;
@@ -268,9 +274,8 @@ function recall() {
   for (const axis of Object.keys(AXES)) STATE.hidden[axis] = given.getAll(`no_${axis}`);
   STATE.compared = given.get("compared") ?? "";
   const column = (given.get("sort") ?? "").replace(/^-/, "");
-  if (HEADS.some(head => head.dataset.column === column)) {
-    STATE.sort = {column, descending: given.get("sort").startsWith("-")};
-  }
+  STATE.sort = HEADS.some(head => head.dataset.column === column)
+    ? {column, descending: given.get("sort").startsWith("-")} : null;
 }
 
 function compare(id) {
@@ -317,8 +322,8 @@ function listen() {
     makeFilters();
     update();
   });
-  $("zoom-in").addEventListener("click", () => plot?.zoom(0.7));
-  $("zoom-out").addEventListener("click", () => plot?.zoom(1.4));
+  $("zoom-in").addEventListener("click", () => plot?.zoom(1 / ZOOM));
+  $("zoom-out").addEventListener("click", () => plot?.zoom(ZOOM));
   $("zoom-all").addEventListener("click", () => plot?.whole());
   $("download").addEventListener("click", downloadTable);
   HEADS.forEach(head => head.firstElementChild.addEventListener("click", () => {
@@ -353,6 +358,7 @@ async function begin() {
   recall();
   makeFilters();
   $("play").hidden = false;
+  $("narrow").open = innerWidth > 830; // else the plot would be far below
   if (STATE.sort) sortTable(STATE.sort.column, STATE.sort.descending);
   listen();
   update();

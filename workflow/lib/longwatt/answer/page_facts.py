@@ -56,10 +56,13 @@ def page_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         "default_cost": default_cost(facts["points"]),
         "datasets": facts["datasets"],
         "points": [_embedded(point) for point in facts["points"]],
-        "recommendations": {
-            name: {key: one.get(key) for key in RECOMMENDED} for name, one in recommended.items()
-        },
+        "recommendations": {name: _recommended(one) for name, one in recommended.items()},
     }
+
+
+def _recommended(one: Mapping[str, Any]) -> dict[str, Any]:
+    neighbours = [found["words"] for found in one.get("neighbours") or () if found.get("words")]
+    return {**{key: one.get(key) for key in RECOMMENDED}, "neighbours": neighbours}
 
 
 def default_cost(points: Sequence[Mapping[str, Any]]) -> str:
@@ -97,9 +100,9 @@ def columns(facts: Mapping[str, Any]) -> dict[str, str]:
         if name in facts["costs"] and (name != "money" or _any_known(facts["points"], name))
     }
     return {
-        "cell": "Model", "dataset": "Dataset", "seq_len": "Tokens", "budget": "Budget",
-        "inference": "Inference", "seeds": "Seeds", "score": "Score", **costs,
-        "front": "Front", "choice": "Choice",
+        "cell": "Model", "dataset": "Dataset", "choice": "Choice", "front": "Front",
+        "seq_len": "Tokens", "score": "Score", **costs, "budget": "Budget",
+        "inference": "Inference", "seeds": "Seeds",
     }  # fmt: skip
 
 
@@ -130,11 +133,11 @@ def _cells(point: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Table
     dataset = facts["datasets"][point["dataset"]]["title"]
     seeds, length = len(point.get("seeds") or ()), point["seq_len"]
     run = " ".join(str(point[key]) for key in ("protocol", "inference") if point.get(key))
+    chosen = facts["recommendations"].get(point["dataset"], {}).get("chosen") == point["id"]
     yield TableCell("dataset", dataset, dataset)
+    yield TableCell("choice", "chosen" if chosen else "", "")
+    yield TableCell("front", _front(point, default_cost(facts["points"])), "")
     yield _numbered("seq_len", length, "" if length is None else f"{length}")
-    yield TableCell("budget", point["budget_title"] or NA, point["budget_title"] or "")
-    yield TableCell("inference", run or NA, run)
-    yield _numbered("seeds", seeds or None, str(seeds))
     low, high = point.get("score_low"), point.get("score_high")
     around = f" ({low:.1f} to {high:.1f})" if is_known(low) and is_known(high) else ""
     score = point["score"]
@@ -142,9 +145,9 @@ def _cells(point: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Table
     for name in COSTS:
         value = point["costs"].get(name)
         yield _numbered(name, value, f"{value:.3g}" if is_known(value) else NA)
-    yield TableCell("front", _front(point, default_cost(facts["points"])), "")
-    chosen = facts["recommendations"].get(point["dataset"], {}).get("chosen") == point["id"]
-    yield TableCell("choice", "chosen" if chosen else "", "")
+    yield TableCell("budget", point["budget_title"] or NA, point["budget_title"] or "")
+    yield TableCell("inference", run or NA, run)
+    yield _numbered("seeds", seeds or None, str(seeds))
 
 
 def _numbered(column: str, value: Any, text: str) -> TableCell:

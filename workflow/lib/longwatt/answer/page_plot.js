@@ -5,6 +5,7 @@ const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 const SHAPES = {circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", cross: "✚",
   "triangle-down": "▼", "triangle-right": "▶", "triangle-left": "◀"};
 const OPACITY = {on: 1, undecided: 0.6, dominated: 0.28};
+const ZOOM = 1.4;
 const NEAR_PX = 28; // a click this near to a point means it
 const MODELS = [...new Set(FACTS.points.map(p => p.model))];
 const colourOf = model => COLOURS[MODELS.indexOf(model) % COLOURS.length];
@@ -48,8 +49,8 @@ function padded(values, log) {
 
 const MOVED = name => [ // dragging from where the pointer went down, and the wheel
   {events: {signal: "delta"}, update: name === "xdom"
-    ? "log ? panLog(xcur, -delta[0] / width) : panLinear(xcur, -delta[0] / width)"
-    : "panLinear(ycur, delta[1] / height)"},
+    ? "log ? panLog(xcur, delta[0] / width) : panLinear(xcur, delta[0] / width)"
+    : "panLinear(ycur, -delta[1] / height)"},
   {events: {signal: "zoom"}, update: name === "xdom"
     ? "log ? zoomLog(xdom, anchor[0], zoom) : zoomLinear(xdom, anchor[0], zoom)"
     : "zoomLinear(ydom, anchor[1], zoom)"},
@@ -224,7 +225,7 @@ class Plot {
   key(event) {
     const moves = {ArrowRight: ["x", 1], ArrowLeft: ["x", -1], ArrowUp: ["score", 1],
       ArrowDown: ["score", -1]};
-    const acts = {"+": () => this.zoom(0.7), "=": () => this.zoom(0.7), "-": () => this.zoom(1.4),
+    const acts = {"+": () => this.zoom(1 / ZOOM), "=": () => this.zoom(1 / ZOOM), "-": () => this.zoom(ZOOM),
       0: () => this.whole(), Escape: () => { this.look(""); this.on.compare(""); },
       Enter: () => this.looked && this.on.compare(this.looked)};
     if (!this.view || !(event.key in moves || event.key in acts) || event.ctrlKey) return;

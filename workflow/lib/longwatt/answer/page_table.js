@@ -73,7 +73,7 @@ function inCsv(text) {
 function tableAsCsv() {
   const clean = cell => cell.textContent.replace(/\s+/g, " ").trim();
   const shown = [...BODY.rows].filter(row => !row.hidden);
-  const lines = [["id", ...HEADS.map(clean)],
+  const lines = [["id", ...HEADS.map(head => clean(head.firstElementChild))],
     ...shown.map(row => [row.dataset.id, ...[...row.cells].map(clean)])];
   return lines.map(line => line.map(inCsv).join(",")).join("\n") + "\n";
 }
