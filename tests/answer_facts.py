@@ -45,7 +45,9 @@ def synthetic_facts(count: int = POINTS, seed: int = 1, *, energy: bool = True) 
         "costs": {name: {"title": title, "unit": unit} for name, (title, unit) in COSTS.items()},
         "datasets": {name: _dataset(name, score) for name, score in DATASETS.items()},
         "points": points,
-        "recommendations": {name: _recommendation(name, points) for name in {p["dataset"] for p in points}},
+        "recommendations": {
+            name: _recommendation(name, points) for name in {p["dataset"] for p in points}
+        },
         "claims": [
             _claim("longer_is_better", "Longer inputs score higher.", "supported", []),
             _claim("led_wins", "LED scores highest.", "contradicted", ["partly estimated"]),

@@ -19,7 +19,7 @@ GROUND = "ground floor"
 ROOMS = (
     GROUND, "provenance", "hub", "gpus", "energy", "layout", "config", "datasets", "tokens",
     "metrics", "models", "study", "jobs", "freshness", "results", "inference", "training", "exits",
-    "compare", "report", "plan", "startup",
+    "compare", "answer", "report", "plan", "startup",
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.
 LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}

@@ -81,7 +81,9 @@ def domain(tab: Tab, axis: str = "x") -> list[float]:
 
 
 def dots(tab: Tab) -> int:
-    return int(tab.evaluate("document.querySelectorAll('#plot .mark-symbol.role-mark path').length"))
+    return int(
+        tab.evaluate("document.querySelectorAll('#plot .mark-symbol.role-mark path').length")
+    )
 
 
 def place_of(tab: Tab, point: str) -> tuple[float, float]:
@@ -209,7 +211,7 @@ def test_more_requests_make_life_cycles_dearer(tab):
     assert many >= 1e9 and f"{many:,}" in tab.text("#choice")
     assert chosen(tab) == min(able, key=lambda point: lifecycle(point, many))["id"]
     cell = f"#cells tr[data-id='{BEST}'] [data-column=lifecycle_energy]"
-    shown = float(tab.evaluate(f"document.querySelector(\"{cell}\").dataset.value"))
+    shown = float(tab.evaluate(f'document.querySelector("{cell}").dataset.value'))
     assert shown == pytest.approx(lifecycle(BY_ID[BEST], many))
 
 
@@ -278,7 +280,9 @@ def test_the_plot_is_zoomed_by_button_key_and_wheel_and_moved_by_dragging(tab):
     tab.mouse("mouseReleased", x - 40, y + 90, button="left", clickCount=1)
     assert tab.evaluate("$('compared').hidden"), "dragging is no click"
     press_button(tab, "#zoom-all")
-    tab.wait(f"Math.abs(plot.view.signal('xdom')[1] / plot.view.signal('xdom')[0] - {whole}) < 1e-6")
+    tab.wait(
+        f"Math.abs(plot.view.signal('xdom')[1] / plot.view.signal('xdom')[0] - {whole}) < 1e-6"
+    )
 
 
 def test_points_are_reached_and_compared_by_keys_alone(tab):
@@ -395,7 +399,9 @@ def test_the_page_fits_a_telephone_and_a_screen(tab, page, width, scheme):
     tab.call("Emulation.setEmulatedMedia", features=[feature])
     tab.open(page, READY, width)
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert tab.evaluate("document.querySelector('#plot svg').getBoundingClientRect().right") <= width
+    assert (
+        tab.evaluate("document.querySelector('#plot svg').getBoundingClientRect().right") <= width
+    )
     # Contrast of the text against the page, as WCAG 2 computes it.
     contrast = tab.evaluate("""(() => {
       const lum = c => c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
@@ -415,8 +421,8 @@ def test_paper_gets_the_answer_and_the_table_but_no_controls(tab, tmp_path):
     assert tab.evaluate(seen.format("'form, input, select, thead button, #download'")) == 0
     assert tab.evaluate(seen.format("'#cells tbody tr'")) == len(NEEDLE)
     assert tab.evaluate("$('choice').innerText").count("Take ")
-    assert tab.evaluate("document.querySelector('#cells').parentElement.scrollHeight"
-                        " <= document.querySelector('#cells').parentElement.clientHeight + 1")  # fmt: skip
+    around = "document.querySelector('#cells').parentElement"
+    assert tab.evaluate(f"{around}.scrollHeight <= {around}.clientHeight + 1"), "nothing is cut off"
     tab.call("Emulation.setEmulatedMedia", media="")
     tab.print(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

@@ -35,7 +35,8 @@ function broken(point, need) {
 // How far a point is from the limits: factors add up by their logarithms.
 function distance(point, need) {
   if (point.diverged || !known(point.score)) return Infinity;
-  let far = need.score === null ? 0 : Math.max(0, need.score - point.score) / Math.max(need.score, 1);
+  let far = need.score === null ? 0
+    : Math.max(0, need.score - point.score) / Math.max(need.score, 1);
   for (const [name, cost] of Object.entries(LIMITS)) {
     if (need[name] === null) continue;
     const value = costOf(point, cost, need.requests);
@@ -126,7 +127,15 @@ function certainty(points, need, cost, chosen) {
 const dominates = (other, p, cost, score) => cost(other) <= cost(p) && score(other) >= score(p)
   && (cost(other) < cost(p) || score(other) > score(p));
 
-// Whether each point is on the front of a cost among points that are shown.
+// Whether one point that costs no more decidedly scores no less than another.
+function beats(one, other, cost) {
+  if (one === other || cost(one) > cost(other)) return false;
+  const {low} = difference(one, other);
+  return cost(one) < cost(other) ? low >= 0 : low > 0;
+}
+
+// Whether each point is on the front of a cost among points that are shown, as summary.csv judges
+// it among all.
 function fronts(points, name, requests) {
   const cost = p => costOf(p, name, requests);
   const priced = points.filter(p => known(cost(p)) && known(p.score) && !p.diverged);
@@ -140,8 +149,8 @@ function fronts(points, name, requests) {
       on += !priced.some(q => dominates(q, p, cost, q => q.resampled[n]));
     });
     const share = on / p.resampled.length;
-    const status = share >= FACTS.confidence ? "on"
-      : share <= 1 - FACTS.confidence ? "dominated" : "undecided";
+    const status = priced.some(q => beats(q, p, cost)) ? "dominated"
+      : share >= FACTS.confidence ? "on" : "undecided";
     return [p, {status, share, line}];
   }));
 }

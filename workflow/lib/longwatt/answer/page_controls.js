@@ -2,8 +2,8 @@
 "use strict";
 const $ = id => document.getElementById(id);
 const STEPS = 1000; // of a slider
-const AMOUNTS = [0, ...Array.from({length: 28}, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3)),
-  FACTS.requests].filter((n, i, all) => all.indexOf(n) === i).sort((a, b) => a - b);
+const ROUND = Array.from({length: 28}, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));
+const AMOUNTS = [...new Set([0, ...ROUND, FACTS.requests])].sort((a, b) => a - b);
 const AXES = {model: "Models", budget: "Budgets", seq_len: "Tokens"};
 const NAMES = {model: p => p.model_title, budget: p => p.budget_title, seq_len: p => p.seq_len};
 const SLIDERS = {"max-energy": "energy", "max-time": "time", "max-memory": "memory"};
@@ -82,12 +82,18 @@ function paragraph(text) {
   return one;
 }
 
+// The study's own places towards the front where these are its points and requests.
+function frontsShown(points) {
+  const found = fronts(points, STATE.cost, STATE.need.requests);
+  if (STATE.need.requests !== FACTS.requests || !inDataset().every(passes)) return found;
+  return new Map([...found].map(([p, own]) => [p, {...own, ...p.frontier?.[STATE.cost]}]));
+}
+
 function describe(id) {
   const point = FACTS.points.find(p => p.id === id);
   if (!point) return "";
   const cost = costOf(point, STATE.cost, STATE.need.requests), notes = notesOn(point);
-  const {status, share} = fronts(inDataset().filter(passes), STATE.cost, STATE.need.requests)
-    .get(point) ?? {};
+  const {status, share} = frontsShown(inDataset().filter(passes)).get(point) ?? {};
   const on = {on: "on the front", dominated: "not on the front", undecided: "perhaps on the front"};
   const often = share === null || share === undefined ? "" : ` (in ${percent(share)} of resamples)`;
   return `${titleOf(point)}${notes ? ` (${notes})` : ""}: score ${scoreWords(point)}, `
@@ -109,7 +115,8 @@ function choiceOf(point, found, chosenIds) {
 function showTable(found, front) {
   $("cells").classList.toggle("single", !STATE.every);
   const others = Object.entries(FACTS.recommendations).filter(([d]) => d !== STATE.dataset);
-  const chosen = new Set([found.chosen?.id, ...(STATE.every ? others.map(([, r]) => r.chosen) : [])]);
+  const elsewhere = STATE.every ? others.map(([, one]) => one.chosen) : [];
+  const chosen = new Set([found.chosen?.id, ...elsewhere]);
   fillTable(STATE, new Map(FACTS.points.map(point => [point.id, {
     point,
     front: (front.get(point) ?? point.frontier?.[STATE.cost])?.status,
@@ -220,7 +227,7 @@ function limitLines() {
 let plot = null;
 function update() {
   const points = inDataset().filter(passes), found = choice(points);
-  const front = fronts(points, STATE.cost, STATE.need.requests);
+  const front = frontsShown(points);
   const rows = plotRows(points, STATE, found, front);
   showControls();
   showChoice(found);
@@ -243,7 +250,9 @@ function remember() {
   for (const name of ["score", ...Object.keys(LIMITS)]) {
     if (need[name] !== null) kept.set(name, need[name]);
   }
-  for (const axis of Object.keys(AXES)) STATE.hidden[axis].forEach(v => kept.append(`no_${axis}`, v));
+  for (const axis of Object.keys(AXES)) {
+    STATE.hidden[axis].forEach(value => kept.append(`no_${axis}`, value));
+  }
   if (STATE.compared) kept.set("compared", STATE.compared);
   if (STATE.sort) kept.set("sort", `${STATE.sort.descending ? "-" : ""}${STATE.sort.column}`);
   const hash = kept.toString();

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from longwatt.layout.wording import ESTIMATED, NA, RANDOM_WEIGHTS, is_known
+from longwatt.layout.wording import ESTIMATED, NA, RANDOM_WEIGHTS, is_known, number
 
 COSTS = ("train_energy", "lifecycle_energy", "inference_time", "memory", "money")
 DEFAULT_COST, WITHOUT_ENERGY = "lifecycle_energy", "inference_time"
@@ -107,7 +107,7 @@ def columns(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _unit(facts: Mapping[str, Any], name: str) -> str:
-    return (name == "money" and facts.get("currency")) or facts["costs"][name]["unit"]
+    return str((name == "money" and facts.get("currency")) or facts["costs"][name]["unit"])
 
 
 def _any_known(points: Sequence[Mapping[str, Any]], cost: str) -> bool:
@@ -137,21 +137,23 @@ def _cells(point: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Table
     yield TableCell("dataset", dataset, dataset)
     yield TableCell("choice", "chosen" if chosen else "", "")
     yield TableCell("front", _front(point, default_cost(facts["points"])), "")
-    yield _numbered("seq_len", length, "" if length is None else f"{length}")
+    yield _numbered("seq_len", length, f"{length}")
     low, high = point.get("score_low"), point.get("score_high")
     around = f" ({low:.1f} to {high:.1f})" if is_known(low) and is_known(high) else ""
     score = point["score"]
-    yield _numbered("score", score, f"{score:.1f}{around}" if is_known(score) else NA)
+    yield _numbered("score", score, f"{number(score)}{around}")
     for name in COSTS:
         value = point["costs"].get(name)
-        yield _numbered(name, value, f"{value:.3g}" if is_known(value) else NA)
+        yield _numbered(name, value, number(value, ".3g"))
     yield TableCell("budget", point["budget_title"] or NA, point["budget_title"] or "")
     yield TableCell("inference", run or NA, run)
-    yield _numbered("seeds", seeds or None, str(seeds))
+    yield _numbered("seeds", seeds or None, f"{seeds}")
 
 
 def _numbered(column: str, value: Any, text: str) -> TableCell:
-    return TableCell(column, text or NA, repr(value) if is_known(value) else "", True)
+    return TableCell(
+        column, text if is_known(value) else NA, repr(value) if is_known(value) else "", True
+    )
 
 
 def _front(point: Mapping[str, Any], cost: str) -> str:

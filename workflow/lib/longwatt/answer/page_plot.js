@@ -174,7 +174,7 @@ class Plot {
       this.drawn = drawn;
       this.view?.finalize();
       const parsed = vega.parse(specification(width, height, state, rows, limits));
-      this.view = new vega.View(parsed, {renderer: "svg", container: this.place, hover: false});
+      this.view = new vega.View(parsed, {renderer: "svg", container: this.place});
     } else {
       const front = rows.filter(row => row.line).sort((a, b) => a.x - b.x);
       for (const [name, values] of Object.entries(
@@ -225,8 +225,8 @@ class Plot {
   key(event) {
     const moves = {ArrowRight: ["x", 1], ArrowLeft: ["x", -1], ArrowUp: ["score", 1],
       ArrowDown: ["score", -1]};
-    const acts = {"+": () => this.zoom(1 / ZOOM), "=": () => this.zoom(1 / ZOOM), "-": () => this.zoom(ZOOM),
-      0: () => this.whole(), Escape: () => { this.look(""); this.on.compare(""); },
+    const nearer = () => this.zoom(1 / ZOOM);
+    const acts = {"+": nearer, "=": nearer, "-": () => this.zoom(ZOOM), 0: () => this.whole(), Escape: () => { this.look(""); this.on.compare(""); },
       Enter: () => this.looked && this.on.compare(this.looked)};
     if (!this.view || !(event.key in moves || event.key in acts) || event.ctrlKey) return;
     event.preventDefault();

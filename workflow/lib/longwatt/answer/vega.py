@@ -15,7 +15,7 @@ VEGA_PARTS = (
     "vega", "d3-array", "d3-color", "d3-contour", "d3-delaunay", "d3-dispatch", "d3-dsv",
     "d3-force", "d3-format", "d3-geo", "d3-geo-projection", "d3-hierarchy", "d3-interpolate",
     "d3-path", "d3-quadtree", "d3-regression", "d3-scale", "d3-shape", "d3-time",
-    "d3-time-format", "d3-timer", "delaunator", "esprima", "hashlru", "quickselect", "regression",
+    "d3-time-format", "d3-timer", "delaunator", "hashlru", "quickselect", "regression",
     "science", "topojson-client",
 )  # fmt: skip
 
