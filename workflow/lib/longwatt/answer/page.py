@@ -1,6 +1,6 @@
-"""Write the page that answers which cell to take, as one file that needs no network.
+"""Write the page that says which cell to take, as one file.
 
-Its words, tables and claims are HTML. Scripts beside this module draw the front and move the
+It needs no network. Its words, tables and claims are HTML. Scripts beside this module draw the front and move the
 choice. The plot is Vega's, which Snakemake carries for its own report.
 """
 

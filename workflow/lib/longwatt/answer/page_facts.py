@@ -1,4 +1,4 @@
-"""Choose what a page embeds of an answer, and put its points and claims into rows."""
+"""Choose what the page of an answer embeds, and what its tables show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMBEDDED = (
     "energy_flags", "energy_words", "device", "resampled",
 )  # fmt: skip
 RECOMMENDED = ("chosen", "sure", "words", "nearest", "min_score")
-CLASSES = {"supported": "good", "contradicted": "bad", "not decidable": "open"}
+VERDICT_MARKS = {"supported": "good", "contradicted": "bad", "not decidable": "open"}
 
 
 class TableCell(NamedTuple):
@@ -168,7 +168,7 @@ def claim_rows(facts: Mapping[str, Any]) -> list[dict[str, str]]:
             "id": claim["id"],
             "statement": claim["statement"],
             "verdict": claim["verdict"],
-            "mark": CLASSES.get(claim["verdict"], "open"),
+            "mark": VERDICT_MARKS.get(claim["verdict"], "open"),
             "notes": ", ".join(claim.get("notes") or ()),
         }
         for claim in facts.get("claims") or ()

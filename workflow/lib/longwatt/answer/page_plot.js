@@ -226,7 +226,8 @@ class Plot {
     const moves = {ArrowRight: ["x", 1], ArrowLeft: ["x", -1], ArrowUp: ["score", 1],
       ArrowDown: ["score", -1]};
     const nearer = () => this.zoom(1 / ZOOM);
-    const acts = {"+": nearer, "=": nearer, "-": () => this.zoom(ZOOM), 0: () => this.whole(), Escape: () => { this.look(""); this.on.compare(""); },
+    const acts = {"+": nearer, "=": nearer, "-": () => this.zoom(ZOOM),
+      0: () => this.whole(), Escape: () => { this.look(""); this.on.compare(""); },
       Enter: () => this.looked && this.on.compare(this.looked)};
     if (!this.view || !(event.key in moves || event.key in acts) || event.ctrlKey) return;
     event.preventDefault();

@@ -18,7 +18,7 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 UNSEEN = {"ctx", "kind", "type_comment"}  # fields that say nothing that other fields do not
 DOTTED = f"{OURS}."
-BESIDE = (".css", ".html", ".js")  # files beside a module that it makes results with
+BESIDE_MODULES = (".css", ".html", ".js")  # files beside a module that it makes results with
 
 
 @dataclass(frozen=True)
@@ -307,11 +307,11 @@ class _Reader:
         return {name for node in ast.walk(self._statement) for name in _given_by(node)}
 
     def _constant(self, node: ast.Constant) -> bool:
-        """Write a string that names a module as a number, or a file beside as its digest."""
+        """Write a string that names a module of ours or a file beside it."""
         value = node.value
         if not isinstance(value, str):
             return False
-        if value.endswith(BESIDE) and value.isascii() and (self._folder / value).is_file():
+        if value.endswith(BESIDE_MODULES) and value.isascii() and (self._folder / value).is_file():
             self._parts.append(f"file({sha256(self._folder / value)})")
             return True
         if not value.startswith(DOTTED) or not self._is_module(value):
