@@ -1,7 +1,7 @@
 """Write the page that says which cell to take, as one file.
 
-It needs no network. Its words, tables and claims are HTML. Scripts beside this module draw the front and move the
-choice. The plot is Vega's, which Snakemake carries for its own report.
+It needs no network. Its words, tables and claims are HTML. Scripts beside this module draw the
+front and move the choice. The plot is Vega's, which Snakemake carries for its own report.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def answer_page(facts: Mapping[str, Any]) -> str:
 
 
 def json_in_script(value: Any) -> str:
-    """Write JSON that no text in it can end the `<script>` around, unknown numbers as null."""
+    """Write a value as JSON for a `<script>` element, which no text in it can end.
+
+    A number that is not finite is null.
+    """
     text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -66,7 +66,7 @@ def _recommended(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def default_cost(points: Sequence[Mapping[str, Any]]) -> str:
-    """Name the cost that is shown first: energy where any is known, else the time of inference."""
+    """Name the cost that is shown first: energy if any is known, else time."""
     known = any(is_known(point["costs"].get(DEFAULT_COST)) for point in points)
     return DEFAULT_COST if known else WITHOUT_ENERGY
 
