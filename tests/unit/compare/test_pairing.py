@@ -45,6 +45,7 @@ from longwatt.metrics.resampling import (
     difference_of,
     wilson,
 )
+from longwatt.metrics.score_intervals import paired_difference
 from longwatt.results.example_scores import REFERENCE_NUMBER
 from longwatt.startup.checks import check_against
 from longwatt.study.checks import checked_stages
@@ -671,7 +672,7 @@ def test_labels_are_compared_by_both_metrics_from_the_same_resampled_examples(tm
     sides = (
         Scores([labels_sample(one, "macro_f1")], Resampling(200)) for one in reversed(per_example)
     )
-    ends = difference_of(*sides).ends
+    ends = paired_difference(*sides, same_seeds=True).ends
     assert (found["difference_ci_low"], found["difference_ci_high"]) == pytest.approx(ends)
     assert (found["accuracy_a"], found["macro_f1_b"], found["mean_layers_a"]) == (90, 30, 3.5)
     comparison = side_by_side(summary(labelled_row()), summary(labelled_row(mean_layers=2.0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import select
 import signal
@@ -68,3 +69,22 @@ def parse_with_command(
     if parsed.verb == verb and not command:
         parser.error("no command; write it after --")
     return parsed, command
+
+
+def finite(text: str) -> float:
+    """Read a number of a command line, and refuse one that nothing can be compared with."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is no number to compare with")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Read a number above 0."""
+    value = finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value

@@ -1,1 +1,1 @@
-"""Say which cell to take, and what that rests on."""
+"""Answer which cell to take."""

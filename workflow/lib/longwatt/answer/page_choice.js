@@ -4,7 +4,8 @@
 const FACTS = JSON.parse(document.getElementById("facts").textContent);
 const JOULES_PER_KWH = 3.6e6;
 const TOLERATED_LOSS = 1; // points of score: less than this below the best is as good
-const LIMITS = {energy: "lifecycle_energy", time: "inference_time", memory: "memory"};
+const LIMITS = {energy: "lifecycle_energy", time: "inference_time", memory: "memory",
+  money: "money"};
 const known = value => typeof value === "number" && Number.isFinite(value);
 
 // The cost of a point for a number of requests, null where it is unknown.
@@ -18,11 +19,43 @@ function costOf(point, cost, requests) {
   return known(once) && known(each) ? once + requests * each : null;
 }
 
-// Why a point keeps the limits not, or "" where it keeps them.
+// The first of these that any point knows is to be least, as `longwatt choose` has it.
+const OBJECTIVES = ["lifecycle_energy", "inference_time", "memory", "money", "train_energy"];
+
+const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
+function deviation(values) {
+  const middle = mean(values);
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0)
+    / Math.max(1, values.length - 1));
+}
+
+// What is computed of one or two points, kept under their names.
+const KEPT = new Map();
+function once(name, points, compute) {
+  const key = JSON.stringify([name, ...points.map(p => p.id)]);
+  if (!KEPT.has(key)) KEPT.set(key, compute());
+  return KEPT.get(key);
+}
+
+// How far below its score a point may come out on as many other examples: both vary.
+const margin = point => !point.resampled ? 0 : once("margin", [point], () =>
+  (point.imported ? 1 : Math.SQRT2) * FACTS.z_kept * deviation(point.resampled));
+
+const paired = (one, other) => Boolean(one.resampled && other.resampled
+  && one.field === other.field && one.resampled.length === other.resampled.length);
+
+// By how much a point may be below another and still not be told from it.
+const tolerance = (one, other) => !paired(one, other) ? TOLERATED_LOSS
+  : once("tolerance", [one, other], () => Math.max(TOLERATED_LOSS,
+    FACTS.z * deviation(one.resampled.map((score, n) => score - other.resampled[n]))));
+
+// Why a point does not keep the limits, or "" where it does.
 function broken(point, need) {
   if (point.diverged) return "diverged";
   if (!known(point.score)) return "score unknown";
-  if (need.score !== null && point.score < need.score) return "score too low";
+  if (need.score !== null && point.score - margin(point) < need.score) {
+    return point.score < need.score ? "score too low" : "score not surely enough";
+  }
   for (const [name, cost] of Object.entries(LIMITS)) {
     if (need[name] === null) continue;
     const value = costOf(point, cost, need.requests);
@@ -32,18 +65,18 @@ function broken(point, need) {
   return "";
 }
 
-// How far a point is from the limits: factors add up by their logarithms.
-function distance(point, need) {
+// How much of what is asked for a point lacks: the shares by which limits are missed.
+function lacks(point, need) {
   if (point.diverged || !known(point.score)) return Infinity;
-  let far = need.score === null ? 0
-    : Math.max(0, need.score - point.score) / Math.max(need.score, 1);
+  const short = need.score === null ? 0 : need.score - (point.score - margin(point));
+  let all = Math.max(0, short) / Math.max(need.score ?? 1, 1e-9);
   for (const [name, cost] of Object.entries(LIMITS)) {
     if (need[name] === null) continue;
     const value = costOf(point, cost, need.requests);
     if (!known(value)) return Infinity;
-    far += Math.max(0, Math.log(value / need[name]));
+    all += Math.max(0, value / need[name] - 1);
   }
-  return far;
+  return all;
 }
 
 function quantile(sorted, share) {
@@ -53,75 +86,56 @@ function quantile(sorted, share) {
 }
 
 // The score of one point less that of another, with an interval where both share resamples.
-function difference(one, other) {
+const difference = (one, other) => once("difference", [one, other], () => {
   const value = one.score - other.score;
-  const paired = one.resampled && other.resampled && one.dataset === other.dataset
-    && one.resampled.length === other.resampled.length;
-  if (!paired) return {value, low: null, high: null};
+  if (!paired(one, other)) return {value, low: null, high: null};
   const drawn = one.resampled.map((score, n) => score - other.resampled[n]).sort((a, b) => a - b);
   const tail = (1 - FACTS.confidence) / 2;
   return {value, low: quantile(drawn, tail), high: quantile(drawn, 1 - tail)};
-}
+});
 
 const best = (points, score) =>
   points.reduce((found, p) => found === null || score(p) > score(found) ? p : found, null);
 
-// What the choice is made by: energy where any is known, else time, else the score alone.
-function choiceCost(points, requests) {
-  const found = ["lifecycle_energy", "inference_time"]
-    .find(cost => points.some(p => known(costOf(p, cost, requests))));
-  return found ?? null;
+const objectiveOf = (points, requests) =>
+  OBJECTIVES.find(cost => points.some(p => known(costOf(p, cost, requests)))) ?? null;
+
+// Points whose score is high enough: with a least score those that keep it, else all that are not
+// told from the best.
+function admitted(points, need, score) {
+  if (need.score !== null) return points.filter(p => score(p) - margin(p) >= need.score);
+  const top = best(points, score);
+  return points.filter(p => score(top) - score(p) <= tolerance(p, top));
 }
 
-// The cheapest of points that are good enough, null without one.
-function cheapest(points, cost, requests, score) {
-  if (cost === null) return best(points, score);
-  const priced = points.filter(p => known(costOf(p, cost, requests)));
-  return priced.reduce((found, p) => {
-    if (found === null) return p;
-    const less = costOf(p, cost, requests) - costOf(found, cost, requests);
-    return less < 0 || (less === 0 && score(p) > score(found)) ? p : found;
-  }, null);
-}
-
-// How much below the best a point may be and still be as good.
-function allowance(top, point) {
-  const {value, low, high} = difference(top, point);
-  return low === null ? TOLERATED_LOSS : Math.max(TOLERATED_LOSS, value - low, high - value);
-}
+// The cheapest of some points, of equally cheap ones that of the highest score.
+const cheapest = (points, cost, requests) => points.reduce((found, p) => {
+  if (found === null) return p;
+  const less = costOf(p, cost, requests) - costOf(found, cost, requests);
+  return less < 0 || (less === 0 && p.score > found.score) ? p : found;
+}, null);
 
 // The choice among points: what was chosen, by which cost, how sure, and what it rests on.
 function choose(points, need) {
-  const meeting = points.filter(p => broken(p, need) === "");
-  const top = best(meeting, p => p.score), cost = choiceCost(meeting, need.requests);
-  const good = need.score !== null ? meeting : meeting.filter(p =>
-    top.score - p.score <= allowance(top, p));
-  const chosen = cheapest(good, cost, need.requests, p => p.score);
-  const unpriced = cost === null ? [] : good.filter(p => !known(costOf(p, cost, need.requests)));
-  const sure = chosen && certainty(points, need, cost, chosen);
-  const nearest = meeting.length ? null : points
-    .filter(p => Number.isFinite(distance(p, need)))
-    .reduce((a, p) => a === null || distance(p, need) < distance(a, need) ? p : a, null);
-  return {chosen, cost, top, meeting, good, unpriced, sure, nearest};
+  const sound = points.filter(p => !p.diverged && known(p.score));
+  const cost = objectiveOf(sound, need.requests), scoreless = {...need, score: null};
+  const within = sound.filter(p => broken(p, scoreless) === "");
+  const priced = within.filter(p => cost === null || known(costOf(p, cost, need.requests)));
+  const good = priced.length ? admitted(priced, need, p => p.score) : [];
+  const chosen = cost === null ? best(good, p => p.score) : cheapest(good, cost, need.requests);
+  const sure = chosen && certainty(priced, need, cost, chosen);
+  const nearest = chosen ? null : best(sound.filter(p => Number.isFinite(lacks(p, need))),
+    p => -lacks(p, need));
+  return {chosen, cost, top: best(priced, p => p.score), good, sure, nearest,
+    unpriced: within.filter(p => !priced.includes(p))};
 }
 
 // The share of resamples in which the same rule chooses the same point.
 function certainty(points, need, cost, chosen) {
-  const scoreless = {...need, score: null};
-  const able = points.filter(p => broken(p, scoreless) === "");
-  if (able.some(p => !p.resampled)) return null;
-  const count = chosen.resampled.length;
-  const top = best(able, p => p.score);
-  const allowed = new Map(able.map(p => [p, allowance(top, p)]));
-  let same = 0;
-  for (let n = 0; n < count; n++) {
-    const score = p => p.resampled[n];
-    const least = need.score ?? score(best(able, score));
-    const good = able.filter(p =>
-      need.score !== null ? score(p) >= least : least - score(p) <= allowed.get(p));
-    if (cheapest(good, cost, need.requests, score) === chosen) same += 1;
-  }
-  return same / count;
+  if (points.some(p => !paired(p, chosen)) || cost === null) return null;
+  const same = chosen.resampled.filter((_, n) =>
+    cheapest(admitted(points, need, p => p.resampled[n]), cost, need.requests) === chosen);
+  return same.length / chosen.resampled.length;
 }
 
 const dominates = (other, p, cost, score) => cost(other) <= cost(p) && score(other) >= score(p)

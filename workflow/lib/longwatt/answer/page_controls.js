@@ -6,15 +6,19 @@ const ROUND = Array.from({length: 28}, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.f
 const AMOUNTS = [...new Set([0, ...ROUND, FACTS.requests])].sort((a, b) => a - b);
 const AXES = {model: "Models", budget: "Budgets", seq_len: "Tokens"};
 const NAMES = {model: p => p.model_title, budget: p => p.budget_title, seq_len: p => p.seq_len};
-const SLIDERS = {"max-energy": "energy", "max-time": "time", "max-memory": "memory"};
+const SLIDERS = {"max-energy": "energy", "max-time": "time", "max-memory": "memory",
+  "max-money": "money"};
 const DATASETS = Object.keys(FACTS.datasets).filter(d => FACTS.points.some(p => p.dataset === d));
+const noLimits = () => ({score: null, energy: null, time: null, memory: null, money: null});
 const STATE = {
   dataset: DATASETS[0], cost: FACTS.default_cost, log: true, every: false, compared: "",
-  need: {requests: FACTS.requests, score: null, energy: null, time: null, memory: null},
+  need: {requests: FACTS.requests, ...noLimits()},
   hidden: {model: [], budget: [], seq_len: []}, sort: null,
 };
 
-const inDataset = () => FACTS.points.filter(p => p.dataset === STATE.dataset);
+// Points of other splits or metrics may not be compared with these; the table has them.
+const inDataset = () => FACTS.points.filter(p => p.dataset === STATE.dataset
+  && p.field === FACTS.datasets[STATE.dataset].field);
 const passes = p => Object.keys(AXES).every(a => !STATE.hidden[a].includes(String(p[a])));
 const valuesOf = cost => inDataset().map(p => costOf(p, cost, STATE.need.requests)).filter(known);
 const unmoved = () => STATE.need.requests === FACTS.requests && inDataset().every(passes)
@@ -61,9 +65,6 @@ function choice(points) {
 function showChoice(found) {
   const given = recommended();
   const words = given ? [...given.words] : choiceWords(found, STATE.need, STATE.dataset);
-  if (given && known(given.sure) && !words.some(text => text.includes("%"))) {
-    words.push(sureWords(given.sure));
-  }
   const heading = document.createElement("h3");
   heading.textContent = FACTS.datasets[STATE.dataset].title;
   const how = document.createElement("p");
@@ -71,9 +72,7 @@ function showChoice(found) {
   how.textContent = given ? "The study's recommendation, chosen on one half of the examples and "
     + "stated on the other." : "Computed here from what you set, on all examples.";
   $("choice").dataset.chosen = found.chosen?.id ?? "";
-  const beside = (given?.neighbours ?? []).map(paragraph);
-  beside.forEach(one => { one.className = "small"; });
-  $("choice").replaceChildren(heading, ...words.map(paragraph), ...beside, how);
+  $("choice").replaceChildren(heading, ...words.map(paragraph), how);
 }
 
 function paragraph(text) {
@@ -106,10 +105,12 @@ function describe(id) {
 function choiceOf(point, found, chosenIds) {
   if (chosenIds.has(point.id)) return "chosen";
   if (point.dataset !== STATE.dataset) return "";
+  if (point.field !== FACTS.datasets[point.dataset].field) return "other examples or metric";
   if (!passes(point)) return "filtered out";
   const why = broken(point, STATE.need);
   if (why) return why;
-  return found.good.includes(point) ? "qualifies" : "score below the best";
+  if (found.good.includes(point)) return "qualifies";
+  return found.unpriced.includes(point) ? "cost unknown" : "score below the best";
 }
 
 function showTable(found, front) {
@@ -299,7 +300,7 @@ function listen() {
   $("dataset").addEventListener("change", event => {
     STATE.dataset = event.target.value;
     STATE.hidden = {model: [], budget: [], seq_len: []};
-    Object.assign(STATE.need, {score: null, energy: null, time: null, memory: null});
+    Object.assign(STATE.need, noLimits());
     STATE.compared = "";
     makeFilters();
     update();
@@ -325,8 +326,7 @@ function listen() {
     });
   }
   $("reset").addEventListener("click", () => {
-    Object.assign(STATE.need,
-      {requests: FACTS.requests, score: null, energy: null, time: null, memory: null});
+    Object.assign(STATE.need, {requests: FACTS.requests, ...noLimits()});
     STATE.hidden = {model: [], budget: [], seq_len: []};
     makeFilters();
     update();
@@ -367,6 +367,7 @@ async function begin() {
   recall();
   makeFilters();
   $("play").hidden = false;
+  $("max-money").parentElement.hidden = !FACTS.points.some(p => known(p.costs.money));
   $("narrow").open = innerWidth > 830; // else the plot would be far below
   if (STATE.sort) sortTable(STATE.sort.column, STATE.sort.descending);
   listen();

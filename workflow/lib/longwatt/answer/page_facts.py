@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
+from longwatt.answer.choice import KEPT
 from longwatt.layout.wording import ESTIMATED, NA, RANDOM_WEIGHTS, is_known, number
+from longwatt.study.summary_columns import FRONTIER_COSTS
 
-COSTS = ("train_energy", "lifecycle_energy", "inference_time", "memory", "money")
 DEFAULT_COST, WITHOUT_ENERGY = "lifecycle_energy", "inference_time"
 DOMINATING = 3  # points that the page names; answer.json has all
 EMBEDDED = (
@@ -48,21 +51,43 @@ class PointRow(NamedTuple):
 
 def page_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page's scripts use of answer.json, all that is long left out."""
-    recommended = facts.get("recommendations", {})
+    recommended, own = facts.get("recommendations", {}), main_fields_of(facts)
+    normal = NormalDist()
+    confidence = facts.get("confidence", 0.95)
     return {
         **{key: facts.get(key) for key in ("study", "title", "requests", "currency")},
-        "confidence": facts.get("confidence", 0.95),
-        "costs": {name: facts["costs"][name] for name in COSTS if name in facts["costs"]},
+        "confidence": confidence,
+        "z": normal.inv_cdf((1 + confidence) / 2),
+        "z_kept": normal.inv_cdf(KEPT),
+        "costs": {name: facts["costs"][name] for name in FRONTIER_COSTS if name in facts["costs"]},
         "default_cost": default_cost(facts["points"]),
-        "datasets": facts["datasets"],
+        "datasets": {
+            name: {**one, "field": own.get(name)} for name, one in facts["datasets"].items()
+        },
         "points": [_embedded(point) for point in facts["points"]],
-        "recommendations": {name: _recommended(one) for name, one in recommended.items()},
+        "recommendations": {
+            name: {key: one.get(key) for key in RECOMMENDED} for name, one in recommended.items()
+        },
     }
 
 
-def _recommended(one: Mapping[str, Any]) -> dict[str, Any]:
-    neighbours = [found["words"] for found in one.get("neighbours") or () if found.get("words")]
-    return {**{key: one.get(key) for key in RECOMMENDED}, "neighbours": neighbours}
+def field_name(point: Mapping[str, Any]) -> str:
+    """Name what a point may be compared within: a metric on a split."""
+    return f"{point.get('score_name')} {point.get('split')}"
+
+
+def main_fields_of(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Name the field of each dataset that its recommendation is of, else that of most points."""
+    points = {point["id"]: point for point in facts["points"]}
+    found = dict[str, str]()
+    for name in facts["datasets"]:
+        own = [field_name(point) for point in points.values() if point["dataset"] == name]
+        one = facts.get("recommendations", {}).get(name, {})
+        if recommended := points.get(one.get("chosen") or one.get("nearest")):
+            found[name] = field_name(recommended)
+        elif own:
+            found[name] = Counter(own).most_common(1)[0][0]
+    return found
 
 
 def default_cost(points: Sequence[Mapping[str, Any]]) -> str:
@@ -76,7 +101,8 @@ def _embedded(point: Mapping[str, Any]) -> dict[str, Any]:
         cost: {**front, "by": list(front.get("by", ()))[:DOMINATING]}
         for cost, front in point.get("frontier", {}).items()
     }
-    return {**{key: point[key] for key in EMBEDDED if key in point}, "frontier": fronts}
+    kept = {key: point[key] for key in EMBEDDED if key in point}
+    return {**kept, "field": field_name(point), "frontier": fronts}
 
 
 def notes_on(point: Mapping[str, Any]) -> str:
@@ -96,7 +122,7 @@ def columns(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the headings of the table by their keys, money only where some is known."""
     costs = {
         name: f"{facts['costs'][name]['title']} ({_unit(facts, name)})"
-        for name in COSTS
+        for name in FRONTIER_COSTS
         if name in facts["costs"] and (name != "money" or _any_known(facts["points"], name))
     }
     return {
@@ -142,7 +168,7 @@ def _cells(point: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Table
     around = f" ({low:.1f} to {high:.1f})" if is_known(low) and is_known(high) else ""
     score = point["score"]
     yield _numbered("score", score, f"{number(score)}{around}")
-    for name in COSTS:
+    for name in FRONTIER_COSTS:
         value = point["costs"].get(name)
         yield _numbered(name, value, number(value, ".3g"))
     yield TableCell("budget", point["budget_title"] or NA, point["budget_title"] or "")

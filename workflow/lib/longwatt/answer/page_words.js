@@ -53,7 +53,7 @@ const estimated = point => point.energy_source === "estimate" ? " (estimated)" :
 // The choice in sentences, the first what to take.
 function choiceWords(found, need, dataset) {
   if (!found.chosen) return nothingWords(found, need);
-  const {chosen, cost, top, good, meeting} = found, caveat = notesOn(chosen);
+  const {chosen, cost, top, good} = found, caveat = notesOn(chosen);
   const words = [`Take ${titleOf(chosen)}${caveat ? ` (${caveat})` : ""}: `
     + `${scoreName(dataset)} ${scoreWords(chosen)}.`];
   const spent = costOf(chosen, "lifecycle_energy", need.requests);
@@ -61,14 +61,15 @@ function choiceWords(found, need, dataset) {
     ? `For ${amount(need.requests)} requests it takes ${energy(spent)}${estimated(chosen)}, `
       + `${energy(chosen.costs.train_energy)} of it for training.`
     : "Its energy is not known.");
-  const by = {lifecycle_energy: "takes the least life-cycle energy",
-    inference_time: "takes the shortest time per request (no energy is known)"}[cost]
-    ?? "has the best score (no energy and no time is known)";
+  const by = cost === null ? "best score (no cost is known)"
+    : `least ${FACTS.costs[cost].title.toLowerCase()}`
+      + (cost === "lifecycle_energy" ? "" : " (no energy is known)");
   const among = need.score !== null
-    ? `${cellsIn(meeting.length)} that ${meeting.length === 1 ? "keeps" : "keep"} your limits`
-    : `${cellsIn(good.length)} whose score is not decidedly below the best `
-      + `(${titleOf(top)}, ${top.score.toFixed(1)})`;
-  words.push(`It ${by} of ${among}.`);
+    ? `${cellsIn(good.length)} that ${good.length === 1 ? "keeps" : "keep"} `
+      + `${need.score.toFixed(1)} with a margin for other examples`
+    : `${cellsIn(good.length)} not told from the best score `
+      + `(${titleOf(top)}, ${top.score.toFixed(1)}) or at most 1 point below it`;
+  words.push(`It has the ${by} of ${among}.`);
   if (found.unpriced.length) {
     words.push(`${cellsIn(found.unpriced.length)} could not be considered: the cost is unknown.`);
   }
@@ -85,6 +86,10 @@ function nothingWords(found, need) {
   const near = found.nearest, misses = [];
   if (need.score !== null && near.score < need.score) {
     misses.push(`its score is ${near.score.toFixed(1)}, not ${need.score.toFixed(1)}`);
+  } else if (need.score !== null && near.score - margin(near) < need.score) {
+    const kept = (near.score - margin(near)).toFixed(1);
+    misses.push(`its score of ${near.score.toFixed(1)} may come out as ${kept} on other examples, `
+      + `not ${need.score.toFixed(1)}`);
   }
   for (const [name, cost] of Object.entries(LIMITS)) {
     const value = costOf(near, cost, need.requests);

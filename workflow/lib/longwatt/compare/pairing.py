@@ -19,8 +19,8 @@ from longwatt.compare.settings import Studies
 from longwatt.energy import flags
 from longwatt.freshness.summaries import NO_ORIGINS, best_summary
 from longwatt.layout.wording import plain
-from longwatt.metrics.resampling import Interval, Resampling, Scores
-from longwatt.metrics.score_intervals import OVER_SEEDS, paired_difference
+from longwatt.metrics.resampling import Resampling, Scores
+from longwatt.metrics.score_intervals import OVER_SEEDS, PairedEstimate, paired_difference
 from longwatt.metrics.seed_intervals import of_difference, over_seeds
 from longwatt.results.example_scores import ExampleScores, read_examples
 from longwatt.results.series import any_diverged, attention_words, mean_interval
@@ -256,7 +256,10 @@ def _ratio_interval(pair: Pair) -> str:
 
 
 def _difference(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dict[str, Any]:
-    """Return the scores' difference, with an interval of the study's confidence or 95 %."""
+    """Return the scores' difference, with an interval of the study's confidence or 95 %.
+
+    If one side scored a part of the other's examples, the difference is on that part.
+    """
     names = ("score_difference", "difference_ci_low", "difference_ci_high", "difference_interval")
     nothing = [math.nan] * 3
     both = pair.first, pair.second
@@ -265,20 +268,22 @@ def _difference(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap)
     if len({rows["score_name"].iloc[0] for rows in both}) > 1:
         return dict(zip(names, [*nothing, "none: other metrics"], strict=True))
     first, second = (rows["score"].to_numpy(float) for rows in both)
+    value = float(second.mean() - first.mean())
     if found := _over_examples(results, studies, pair, scoring):
-        ends: tuple[float, float, str] = found
+        ends: tuple[float, float, str] = found.low, found.high, found.method
+        value = found.value if found.is_part else value
     elif len(first) > 1 and pair.same_seeds and np.ptp(second - first) > 0:
         ends = *over_seeds(second - first), SEEDS
     else:  # from the two scores' own intervals, as if they were independent
         one, other = ((float(rows["score"].mean()), *mean_interval(rows)) for rows in both)
         ends = *of_difference(other, one), TWO_INTERVALS
-    return dict(zip(names, [float(second.mean() - first.mean()), *ends], strict=True))
+    return dict(zip(names, [value, *ends], strict=True))
 
 
 def _over_examples(
     results: Path, studies: Studies, pair: Pair, scoring: Bootstrap
-) -> Interval | None:
-    """Return a difference's interval from both cells' examples, if they are the same."""
+) -> PairedEstimate | None:
+    """Pair both cells' scores if one has all examples of the other."""
     both = zip(studies, (pair.first, pair.second), strict=True)
     sides = [_examples_of(results / study, rows) for study, rows in both]
     found = [one for side in sides for one in side]
@@ -288,7 +293,7 @@ def _over_examples(
     first, second = (
         Scores([one.sample(name) for one in side if one], Resampling.of(scoring)) for side in sides
     )
-    if len({sample.ids for scores in (first, second) for sample in scores.samples}) > 1:
+    if any(len({sample.ids for sample in one.samples}) > 1 for one in (first, second)):
         return None
     return paired_difference(second, first, pair.same_seeds)
 

@@ -6,19 +6,21 @@ python -m longwatt.exits choose --study NAME --max-drop 0.5
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longwatt import command_line
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
 from longwatt.files import read_object
 from longwatt.jobs.endings import DIVERGED
 from longwatt.layout.wording import NA, beside_energy, interval
+from longwatt.results import standing
 from longwatt.results.differences import unlike_machines
+from longwatt.results.standing import NothingFits
 from longwatt.spelling import nearest
 from longwatt.study.cells import CELL_PATTERN
 
@@ -26,13 +28,6 @@ from longwatt.study.cells import CELL_PATTERN
 ComparedCell = Mapping[str, Any]
 ExitPoint = Mapping[str, Any]
 UNUSED = "whose accuracy had no part in the choice"
-
-
-class NothingFits(ValueError):
-    """No exit rule meets what was asked for, or there is nothing to look at.
-
-    The message says which rule comes nearest.
-    """
 
 
 @dataclass(frozen=True)
@@ -56,12 +51,7 @@ def read_comparisons(results: Path, study: str) -> list[ComparedCell]:
     Raises:
         NothingFits: the study has no results, is not finished, or has no model with exits.
     """
-    folder = results / study
-    if not folder.is_dir():
-        known = sorted(path.name for path in results.glob("*/") if path.is_dir())
-        raise NothingFits(
-            f"{folder} does not exist{nearest(study, known)}; run the study first, or name another"
-        )
+    folder = standing.results_of(results, study)
     if found := read_object(folder / "exits" / "exits.json").get("comparisons"):
         return list(found)
     trained = folder.glob("*/" * (CELL_PATTERN.count("/") + 1) + "finetune/training.json")
@@ -74,34 +64,10 @@ def read_comparisons(results: Path, study: str) -> list[ComparedCell]:
 def check_results(folder: Path, changes: Mapping[str, Any]) -> str | None:
     """Refuse to choose from results that the study as it is would not give.
 
-    Other settings or code made such results, or exits.json was made from others than are there.
-
-    Args:
-        folder: results/{study}.
-        changes: of the machine's configuration, as given to Snakemake by `--config`.
-
-    Returns:
-        A sentence that this is not known, if the study's file is not here; else None.
-
-    Raises:
-        NothingFits: names the artefacts, and what to do.
-        longwatt.config.errors.StudyError: the study or the configuration is wrong.
+    As `longwatt.results.standing.check_results`, of exits.json.
     """
-    # Only this needs the study's file; loading a model does not.
-    from longwatt.freshness.in_force import find
-    from longwatt.freshness.outdated import Files, message, outdated
-
-    current, compared = find(folder, changes), folder / "exits" / "exits.json"
-    if current is not None:
-        jobs = [*current.stages.before_summary(), current.stages.compare_exits()]
-        if old := outdated(current, folder, jobs):
-            raise NothingFits(message(folder.name, old))
-        return None
-    if other := Files(folder).other_origin(compared):
-        origin = f"another {other} than is there"
-        raise NothingFits(f"{compared} was made from {origin}; run the study again")
-    doubt = "whether these are results of its settings is not known"
-    return f"studies/{folder.name}.yaml is not here, so {doubt}"
+    compared = folder / "exits" / "exits.json"
+    return standing.check_results(folder, changes, compared, lambda jobs: jobs.compare_exits())
 
 
 def held_out(comparisons: Sequence[ComparedCell], batch_size: int) -> list[ComparedCell]:
@@ -337,20 +303,6 @@ def _only(
     return found
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is no number to compare with")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _finite(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.exits", description=__doc__)
@@ -360,9 +312,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--results", type=Path, default=Path("results"), help=shown)
     aim = parser.add_mutually_exclusive_group(required=True).add_argument
     lost = "of accuracy that may be lost; below 0: gained"
-    aim("--max-drop", type=_finite, metavar="POINTS", help=lost)
-    aim("--min-speedup", type=_positive, metavar="X", help="times as fast as the standard baseline")
-    aim("--max-joules", type=_positive, metavar="J", help="per example")
+    aim("--max-drop", type=command_line.finite, metavar="POINTS", help=lost)
+    aim(
+        "--min-speedup",
+        type=command_line.positive_number,
+        metavar="X",
+        help="times as fast as the standard baseline",
+    )
+    aim("--max-joules", type=command_line.positive_number, metavar="J", help="per example")
     add("--dataset", help="only this one")
     add("--model", help="only this one")
     add("--batch-size", type=int, default=1, help="as measured (1)")

@@ -16,7 +16,7 @@ from longwatt.results.judge_claims import STEPS_ALONE, WHOLE_RUN
 from longwatt.results.series import CONFIDENCE, confidence_of
 from longwatt.results.summary import read_summary
 from longwatt.study.cells import as_list
-from longwatt.study.claims import BOUNDS, CHOSEN_BY
+from longwatt.study.claims import BOUNDS, CHOSEN_BY, PAIRED_TESTS
 
 INTRODUCTION = (
     "A test is supported if enough of its comparisons hold whatever the unclear ones would turn "
@@ -29,17 +29,24 @@ INTRODUCTION = (
     "interval decides by itself: how much it varies from seed to seed is not known. Scores of "
     "models from random weights decide nothing, unless the claim is about such models."
 )
+EQUIVALENCE = (
+    "Not significant is not the same. Numbers are equivalent if two one-sided tests show it: the "
+    "interval that is printed lies within the margin. Each of its ends has the confidence that "
+    "other intervals have as a whole (90 % where these have 95 %). Numbers are not equivalent if "
+    "the usual interval lies beyond the margin. Without an interval nothing is equivalent."
+)
 TITLE = "Claims"
 MOST_MISSING = 12  # more are in claims.json
 CLASSES = {
     judging.SUPPORTED: "good", judging.CONTRADICTED: "bad", judging.UNDECIDED: "open",
     judging.HOLDS: "good", judging.FAILS: "bad", judging.UNCLEAR: "open",
 }  # fmt: skip
-WORDS = {"difference": ", less ", "ratio": ", divided by "}
+WORDS = {"difference": ", less ", "equivalent": ", less ", "ratio": ", divided by "}
 ALONE = "the grid has nothing to set beside them as this test asks"
 LEFT_ALIGNED = ("cell", "against", "cells", "finding", "note")  # columns of words
 NUMBER_TITLES = {
-    "difference": "difference", "ratio": "ratio", "variation": "coefficient of variation",
+    "difference": "difference", "equivalent": "difference", "ratio": "ratio",
+    "variation": "coefficient of variation",
 }  # fmt: skip
 
 
@@ -81,6 +88,8 @@ def claims_page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> l
             "Intervals of scores over examples (and seeds with them) are of "
             f"{percent(confidence, 'g')}, all others of 95 %."
         )
+    if any(test["kind"] == "equivalent" for one in judged.values() for test in one["tests"]):
+        parts.append(EQUIVALENCE)
     about_energy = any(STEPS_ALONE in claim["verdicts"] for claim in judged.values())
     if about_energy:
         parts.append(
@@ -140,7 +149,9 @@ def _missing(missing: Sequence[str]) -> str:
 
 def words_of_test(kind: str, given: Mapping[str, Any]) -> str:
     """Describe a test in one line."""
-    bounds = (f"{word} {given[name]:g}" for name, word in BOUNDS.items() if name in given)
+    bounds = [f"{word} {given[name]:g}" for name, word in BOUNDS.items() if name in given]
+    if kind == "equivalent":
+        bounds = [f"equivalent within ±{given['within']:g}"]
     share = given.get("share", 1)
     least = f", in {percent(share, 'g')} of them or more" if share < 1 else ""
     return f"{_subject(kind, given)}: {' and '.join(bounds)}{least}"
@@ -184,7 +195,7 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
     """Tabulate the numbers that a verdict rests on."""
     findings, columns = judged["findings"], judged["columns"]
     noted = any(finding["notes"] for finding in findings)
-    if kind in ("difference", "ratio", "value"):
+    if kind in (*PAIRED_TESTS, "value"):
         sides = ["cell", "against"][: max(len(finding["cells"]) for finding in findings)]
         alike = len(set(columns)) < len(columns)
         names = [columns[0], f"{columns[1]} against"] if alike else columns
@@ -196,7 +207,7 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
     for one in findings:
         texts = [_interval(one["interval"]), one["status"], ", ".join(one["notes"])]
         number = [_number(one["number"])] if kind != "value" else []
-        if kind in ("difference", "ratio", "value"):
+        if kind in (*PAIRED_TESTS, "value"):
             shown = [_number(value) for value in one["values"]] or [NA] * len(names)
             texts = [*one["cells"], *shown, *number, *texts]
         else:

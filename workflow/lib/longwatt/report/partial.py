@@ -45,7 +45,8 @@ def write_partial(
         finished.setdefault(known["cell"], []).append(known["inference"])
     if "compare_exits" in settings:
         _compare_exits(results, finished, settings["compare_exits"], exits, provenance)
-    write_summary(results, done, settings["prices"], summary, provenance, exits)
+    how = {name: settings[name] for name in ("prices", "scoring", "requests")}
+    write_summary(results, done, target=summary, provenance=provenance, exits=exits, **how)
     write_tables(summary, folder / "tables", settings, provenance)
     plot_all(summary, folder / "figures", settings, provenance)
     headings = {cell: heading for cell, heading in settings["headings"].items() if cell in finished}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longwatt import metrics
 from longwatt.metrics.classification import MACRO_F1, labels_sample
+from longwatt.metrics.document_samples import with_documents
 from longwatt.metrics.resampling import Sample
 from longwatt.provenance.artefacts import check_beside, read_from
 from longwatt.provenance.stamps import read_stamp
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLE = "example"  # column with the example's id, where each of its references has a row
+DOCUMENT = "document"  # column with the document's name, where examples share documents
 # Columns of baselines, by metric.
 LEAD, CEILING, MAJORITY_COLUMN = "lead_{}", "ceiling_{}", "majority"
 REFERENCE_NUMBER = r"#\d+$"  # that `longwatt.tokens.references.compared_id` puts after an id
@@ -32,11 +35,13 @@ class ExampleScores:
         table: its rows.
         examples: the example of each row.
         split: that they are of; None where scores.json beside them does not say.
+        documents: the document of each example, where examples share some and it is recorded.
     """
 
     table: pd.DataFrame
     examples: tuple[str, ...]
     split: str | None = None
+    documents: Mapping[str, str] | None = None
 
     def sample(self, column: str, score_name: str = "") -> Sample:
         """Gather what examples add to a column of the summary.
@@ -48,6 +53,9 @@ class ExampleScores:
         Raises:
             KeyError: examples have no such score.
         """
+        return with_documents(self._sample(column, score_name), self.documents)
+
+    def _sample(self, column: str, score_name: str) -> Sample:
         name = score_name if column in ("score", "score_lead", "score_ceiling") else column
         if column == MACRO_F1 or (column == "score" and name == MACRO_F1):
             rows = zip(self.examples, self.table["label"], self.table["prediction"], strict=True)
@@ -70,7 +78,7 @@ def read_examples(path: Path) -> ExampleScores:
     import pandas as pd  # which scoring, who only writes this file, does without
 
     check_beside(path.with_name("scores.json"), path)
-    words = dict.fromkeys(("id", EXAMPLE, "label", "prediction"), str)
+    words = dict.fromkeys(("id", EXAMPLE, DOCUMENT, "label", "prediction"), str)
     with read_from(path):
         table = pd.read_csv(path, dtype=words, keep_default_na=False)
         ids = table["id"]
@@ -79,4 +87,5 @@ def read_examples(path: Path) -> ExampleScores:
         ids = table[EXAMPLE]
     elif settings.get("references") == EACH:
         ids = ids.str.replace(REFERENCE_NUMBER, "", regex=True)
-    return ExampleScores(table, tuple(ids), settings.get("split"))
+    documents = dict(zip(ids, table[DOCUMENT], strict=True)) if DOCUMENT in table else None
+    return ExampleScores(table, tuple(ids), settings.get("split"), documents)

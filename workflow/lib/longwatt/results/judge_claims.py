@@ -20,8 +20,13 @@ from longwatt.energy import flags
 from longwatt.jobs.endings import DIVERGED, diverged
 from longwatt.layout.wording import RANDOM_WEIGHTS
 from longwatt.metrics import score_intervals
-from longwatt.metrics.resampling import Interval, Scores
-from longwatt.metrics.score_intervals import OVER_SEEDS, mean_of_scores
+from longwatt.metrics.resampling import Scores
+from longwatt.metrics.score_intervals import (
+    OVER_SEEDS,
+    PairedEstimate,
+    at_confidence,
+    mean_of_scores,
+)
 from longwatt.metrics.seed_intervals import NORMAL_95, of_difference, over_seeds_of_scores
 from longwatt.results import differences
 from longwatt.results.claim_scores import ClaimScores
@@ -45,17 +50,23 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     "at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt,
 }  # fmt: skip
 FLOORS = ("at_least", "above")
-OF_PAIRS = {"difference": score_intervals.paired_difference, "ratio": score_intervals.paired_ratio}
+OF_PAIRS = {
+    "difference": score_intervals.paired_difference,
+    "equivalent": score_intervals.paired_difference,
+    "ratio": score_intervals.paired_ratio,
+}
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
 OVER_EXAMPLES, APART = "one cell's interval over examples", "two independent intervals"
 FISHER = "Fisher's z"
 WORST_FIRST = (CONTRADICTED, UNDECIDED, SUPPORTED)
+CONFIDENCE_OF_SEEDS = 0.95  # of intervals of all but scores
+NO_INTERVAL = "has no interval, and without one nothing is shown to be equivalent"
 DECIDING_DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Holds a number, its 95 % interval (None where unknown) and where that is from."""
+    """Holds a number, its interval (None where unknown) and where that is from."""
 
     value: float
     low: float | None = None
@@ -178,36 +189,56 @@ class Evidence:
         """Return the examples' scores at a point, or None where they are not at hand."""
         return self._scores.of(self.rows(point, column), column) if self._scores else None
 
-    def paired(self, test: ClaimTest, wanted: Values) -> Interval | None:
-        """Return the paired interval where both cells scored the same examples, else None."""
+    def paired(
+        self, test: ClaimTest, wanted: Values, one_sided: bool = False
+    ) -> PairedEstimate | None:
+        """Pair both sides where they scored the same examples, else return None.
+
+        Args:
+            test: which number is made.
+            wanted: the point and the column of each side.
+            one_sided: as `estimate` has it.
+        """
         if test.kind not in OF_PAIRS or len(wanted) != 2 or self._scores is None:
             return None
         first, second = (self.scores(*side) for side in wanted)
-        if first is None or second is None or first.ids != second.ids:
+        if first is None or second is None:
             return None
         sides = [self._rows[point] for point, _ in wanted]
         if not self._scores.same([row for rows in sides for row in rows]):
             return None
         seeds, others = (sorted(row["seed"] for row in rows) for rows in sides)
-        return OF_PAIRS[test.kind](first, second, seeds == others)
+        confidence = tails_apart(first.how.confidence) if one_sided else None
+        return OF_PAIRS[test.kind](first, second, seeds == others, confidence)
 
-    def estimate(self, point: ClaimPoint, column: str) -> Estimate:
-        """Estimate the mean over seeds of a value that `lacks` nothing."""
+    def estimate(self, point: ClaimPoint, column: str, one_sided: bool = False) -> Estimate:
+        """Estimate the mean over seeds of a value that `lacks` nothing.
+
+        Args:
+            point: which cell.
+            column: of the summary.
+            one_sided: whether each end alone has the confidence of the interval, as two one-sided
+                tests want it. An interval that only the summary knows stays as wide as it is.
+        """
         rows = self.rows(point, column)
         values = [float(row[column]) for row in rows]
         mean = sum(values) / len(values)
         scores = self.scores(point, column)
         if column in EXACT and not (scores and column in BASELINES):
             return Estimate(mean, mean, mean)
-        if len(values) == 1 and (ends := _ends(rows[0], column)):
+        if one_sided and scores:
+            scores = at_confidence(scores, tails_apart(scores.how.confidence))
+        elif len(values) == 1 and (ends := _ends(rows[0], column)):
             return Estimate(mean, *ends, OVER_EXAMPLES)
         if scores:
             return Estimate(mean, *mean_of_scores(scores))
         if len(values) == 1:
-            return Estimate(mean)
+            known = _ends(rows[0], column)
+            return Estimate(mean, *known, OVER_EXAMPLES) if known else Estimate(mean)
         own = [_ends(row, column) or (math.nan, math.nan) for row in rows]
         lows, highs = zip(*own, strict=True)
-        return Estimate(mean, *over_seeds_of_scores(values, lows, highs), OVER_SEEDS)
+        confidence = tails_apart(CONFIDENCE_OF_SEEDS) if one_sided else CONFIDENCE_OF_SEEDS
+        return Estimate(mean, *over_seeds_of_scores(values, lows, highs, confidence), OVER_SEEDS)
 
     def notes(self, wanted: Values, apart: bool = False) -> list[str]:
         """List the caveats that a reader needs beside a number.
@@ -369,20 +400,60 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     lacking = dict.fromkeys(why for value in wanted for why in evidence.lacks(*value))
     if lacking:
         return Finding(cells, [], None, UNCLEAR, list(lacking), [])
-    found = [evidence.estimate(*value) for value in wanted]
-    estimate = NUMBERS_OF[test.kind](test, found)
-    if estimate is not None and (pair := evidence.paired(test, wanted)):
-        estimate = replace(estimate, **pair._asdict())
+    values, estimate = _number(test, wanted, evidence)
     notes, name = evidence.notes(wanted, apart=test.kind in GROUPED_TESTS), name_of(cells)
     status, why = UNCLEAR, ""
     if doubt := _doubt(test, notes, evidence.flags(wanted)):
         why = f"{name}: {doubt}"
     elif estimate is None:
         why = f"{name} give no number: a division by 0, or values that are all alike"
+    elif test.kind == "equivalent":
+        _, narrow = _number(test, wanted, evidence, one_sided=True)
+        assert narrow is not None, "there is a number with the wider interval"
+        status, why = _equivalence(test, estimate, narrow, name)
+        estimate = narrow
     elif (status := verdict_against(test.bounds, estimate)) == UNCLEAR:
         why = f"the interval of {name} reaches across the threshold"
-    values = [one.value for one in found]
     return Finding(cells, values, estimate, status, [why] if why else [], notes)
+
+
+def _number(
+    test: ClaimTest, wanted: Values, evidence: Evidence, one_sided: bool = False
+) -> tuple[list[float], Estimate | None]:
+    """Return the values of a comparison and the number that they make, paired where they can be."""
+    found = [evidence.estimate(*value, one_sided) for value in wanted]
+    estimate = NUMBERS_OF[test.kind](test, found)
+    values = [one.value for one in found]
+    if estimate is None or not (pair := evidence.paired(test, wanted, one_sided)):
+        return values, estimate
+    if not pair.is_part:  # the summary's rounded scores are those that are printed everywhere
+        return values, Estimate(estimate.value, pair.low, pair.high, pair.method)
+    return list(pair.sides), Estimate(pair.value, pair.low, pair.high, pair.method)
+
+
+def tails_apart(confidence: float) -> float:
+    """Return the confidence of an interval of which each end alone has this confidence."""
+    return round(2 * confidence - 1, DECIDING_DIGITS)
+
+
+def _equivalence(
+    test: ClaimTest, estimate: Estimate, narrow: Estimate, name: str
+) -> tuple[str, str]:
+    """Judge two one-sided tests (Schuirmann, 1987), and say what leaves them unclear.
+
+    Args:
+        test: with the margin.
+        estimate: with the study's interval. Numbers differ if it lies beyond the margin.
+        narrow: with the interval of `tails_apart`. Numbers are equivalent if it lies within.
+        name: of the comparison.
+    """
+    if not narrow.known:
+        return UNCLEAR, f"{name} {NO_INTERVAL}"
+    if verdict_against(test.bounds, narrow) == HOLDS:
+        return HOLDS, ""
+    if verdict_against(test.bounds, estimate) == FAILS:
+        return FAILS, ""
+    return UNCLEAR, f"the interval of {name} lies neither within the margin nor beyond it"
 
 
 def _labels(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> list[str]:
@@ -506,6 +577,7 @@ def _fisher(value: float, cells: int, spearman: bool) -> tuple[float, float]:
 
 NUMBERS_OF: dict[str, Callable[[ClaimTest, Sequence[Estimate]], Estimate | None]] = {
     "difference": _difference,
+    "equivalent": _difference,
     "ratio": _ratio,
     "value": lambda test, found: found[0],
     "variation": _variation,

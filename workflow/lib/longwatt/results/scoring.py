@@ -15,10 +15,13 @@ from longwatt import metrics
 from longwatt.files import sha256, whole_file
 from longwatt.metric_words import mostly_sees
 from longwatt.metrics import classification
-from longwatt.metrics.resampling import Interval
+from longwatt.metrics.document_samples import with_documents
+from longwatt.metrics.resampling import Interval, Resampling, Sample, Scores
+from longwatt.metrics.score_intervals import over_examples
 from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.provenance.stamps import write_json
-from longwatt.results.example_scores import CEILING, EXAMPLE, LEAD, MAJORITY_COLUMN
+from longwatt.results.example_documents import shared_documents
+from longwatt.results.example_scores import CEILING, DOCUMENT, EXAMPLE, LEAD, MAJORITY_COLUMN
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.prompts import Prompt
 from longwatt.tokens.references import EACH, compared_examples, compared_texts
@@ -67,16 +70,19 @@ def score(
     if inference is not None:
         check_beside(inference, predictions)
     predicted = read_predictions(predictions)
+    documents = shared_documents(rows, read_artefact(dataset, shared=True))
     if settings.get("task") == CLASSIFICATION:
         # A label is an example's only reference.
         labels = {id_: r[0] for id_, r in zip(rows["id"], rows["references"], strict=True)}
         classified = classification.classify_examples(predicted, labels)
         per_example: Mapping[str, Mapping[str, Any]] = _with_majority(classified, dataset)
-        facts = _label_facts(settings, per_example)
+        facts = _label_facts(settings, per_example, documents)
     else:
         ceiling = _ceiling(settings, rows, tokenized, tokenizer.parent, dataset)
-        facts, per_example = _score_texts(settings, predicted, rows, tokenizer.parent, ceiling)
-    _write_examples(examples, per_example)
+        facts, per_example = _score_texts(
+            settings, predicted, rows, tokenizer.parent, ceiling, documents
+        )
+    _write_examples(examples, _with_documents(per_example, documents))
     rounded = {name: _rounded(value) for name, value in facts.items()}
     written = {examples.name: sha256(examples)}
     write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
@@ -88,6 +94,7 @@ def _score_texts(
     rows: Any,
     tokenizer: Path,
     ceiling: Mapping[str, float] | None,
+    documents: Mapping[str, str],
 ) -> tuple[dict[str, Any], Mapping[str, Mapping[str, Any]]]:
     """Score texts. Returns the corpus' facts, and every example's scores and baselines."""
     # Whole texts need none, and its library takes longer to load than they take to score.
@@ -97,9 +104,7 @@ def _score_texts(
     scored = metrics.score_examples(predicted, references, used, settings["text"])
     lead = _lead(settings, rows, references)
     own = compared_examples(rows, settings["references"])
-    interval = metrics.bootstrap_interval(
-        scored, settings["metric"], examples=own, **_bootstrap(settings)
-    )
+    interval = _interval(metrics.text_sample(scored, settings["metric"], own), documents, settings)
     corpus = metrics.corpus_scores(scored)
     facts = {
         **_headline(settings, corpus, interval),
@@ -156,11 +161,16 @@ def _beside(
 
 
 def _label_facts(
-    settings: ScoringSettings, per_example: classification.ClassifiedExamples
+    settings: ScoringSettings,
+    per_example: classification.ClassifiedExamples,
+    documents: Mapping[str, str],
 ) -> dict[str, Any]:
     """Score labels by accuracy and macro F1 with intervals, beside the majority class."""
     corpus = classification.classification_scores(per_example)
-    intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
+    intervals = {
+        metric: _interval(classification.labels_sample(per_example, metric), documents, settings)
+        for metric in classification.CLASSIFICATION_METRICS
+    }
     headline = _headline(settings, corpus, intervals[settings["metric"]])
     ends = {
         f"{name}_ci_{end}": value
@@ -170,6 +180,11 @@ def _label_facts(
     majority = sum(row[MAJORITY_COLUMN] for row in per_example.values()) / len(per_example)
     floor = {"majority": majority, "score_lead": None, "score_ceiling": None}
     return {**headline, **floor, "examples": len(per_example), **corpus, **ends}
+
+
+def _interval(sample: Sample, documents: Mapping[str, str], settings: ScoringSettings) -> Interval:
+    """Find a score's interval over examples, or over documents where examples share some."""
+    return over_examples(Scores([with_documents(sample, documents)], Resampling.of(settings)))
 
 
 def _headline(
@@ -186,11 +201,6 @@ def _headline(
     }
 
 
-def _bootstrap(settings: ScoringSettings) -> dict[str, Any]:
-    own = {key: settings[key] for key in ("confidence", "seed")}
-    return {"resamples": settings["bootstrap_resamples"], **own}
-
-
 def _with_majority(
     per_example: classification.ClassifiedExamples, dataset: Path
 ) -> dict[str, dict[str, Any]]:
@@ -201,6 +211,16 @@ def _with_majority(
         id_: {**row, MAJORITY_COLUMN: 100.0 * (row["label"] == label)}
         for id_, row in per_example.items()
     }
+
+
+def _with_documents(
+    per_example: Mapping[str, Mapping[str, Any]], documents: Mapping[str, str]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Add each example's document, where examples share some."""
+    if not documents:
+        return per_example
+    own = {id_: documents[row.get(EXAMPLE, id_)] for id_, row in per_example.items()}
+    return {id_: {DOCUMENT: own[id_], **row} for id_, row in per_example.items()}
 
 
 def best_f1(visible: int, words: int, chance: float) -> float:

@@ -19,12 +19,16 @@ from longwatt.freshness import outdated
 from longwatt.freshness.in_force import InForce, find
 from longwatt.freshness.made_settings import settings_of_rows
 from longwatt.freshness.outdated import Files, StaleSummary, differs
+from longwatt.metrics.resampling import Resampling
 from longwatt.provenance.artefacts import damaged, read_artefact, read_from
 from longwatt.provenance.stamps import digest, write_json
 from longwatt.results import search
 from longwatt.results.differences import recorded_machine
+from longwatt.results.frontier import frontier_columns
+from longwatt.results.life_cycle import life_cycle_columns, priced_parts
 from longwatt.study import summary_columns
 from longwatt.study.model_settings import INITIAL_WEIGHTS
+from longwatt.study.settings import ANSWER_DEFAULTS
 from longwatt.study.settings_in_force import rule_columns
 
 BY_PHASE = {
@@ -51,8 +55,19 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
     }
 
 
+def sources(results: Path, row: Mapping[str, Any]) -> list[Path]:
+    """Return the paths of all that one row is read from: artefacts, and examples that are there."""
+    examples = results / row["cell"] / "predict" / row["inference"] / "examples.csv"
+    return [*artefacts(results, row).values(), *([examples] if examples.is_file() else [])]
+
+
 def summarize(
-    results: Path, rows: Rows, prices: Mapping[str, Any], exits: Path | None = None
+    results: Path,
+    rows: Rows,
+    prices: Mapping[str, Any],
+    exits: Path | None = None,
+    scoring: Mapping[str, Any] | None = None,
+    requests: int = ANSWER_DEFAULTS["requests"],
 ) -> pd.DataFrame:
     """Read every row's artefacts into one table with the columns COLUMNS.
 
@@ -62,6 +77,8 @@ def summarize(
         prices: as `longwatt.energy.costs.price_figures`.
         exits: the comparison of models with exits to their baselines; None for that of the whole
             study.
+        scoring: how examples are resampled for the front; None for the defaults.
+        requests: that a model answers in its life.
     """
     compared = read_object(exits or compared_in(results)).get("rows", {})
     table = []
@@ -71,7 +88,7 @@ def summarize(
         own = {name: beside[name] for name in summary_columns.COMPARED_COLUMNS if name in beside}
         table.append(_row(row, found, prices) | own)
     # Of objects: whole numbers stay whole beside rows that lack them.
-    rows_ = _with_selected(table)
+    rows_ = _with_front(_with_selected(table), results, scoring, requests)
     return pd.DataFrame(rows_, columns=list(summary_columns.COLUMNS), dtype=object)
 
 
@@ -87,6 +104,16 @@ def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _with_front(
+    rows: list[dict[str, Any]], results: Path, scoring: Mapping[str, Any] | None, requests: int
+) -> list[dict[str, Any]]:
+    """Add what a life cycle costs, and each point's place towards the fronts."""
+    how, priced = Resampling.of(scoring) if scoring else Resampling(), priced_parts(rows)
+    whole = [row | life_cycle_columns(row, priced, requests) for row in rows]
+    fronts = frontier_columns(whole, results, how, requests)
+    return [row | front for row, front in zip(whole, fronts, strict=True)]
+
+
 def compared_in(results: Path) -> Path:
     """Return the path of the comparison of exits, absent in studies without exits."""
     return results / "exits" / "exits.json"
@@ -99,11 +126,13 @@ def write_summary(
     target: Path,
     provenance: Mapping[str, Any],
     exits: Path | None = None,
+    scoring: Mapping[str, Any] | None = None,
+    requests: int = ANSWER_DEFAULTS["requests"],
 ) -> None:
     """Write `target` (CSV), and beside it a JSON of the artefacts and settings behind it."""
-    table = summarize(results, rows, prices, exits)
+    table = summarize(results, rows, prices, exits, scoring, requests)
     write_csv(target, table)
-    files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
+    files = sorted({str(path) for row in rows for path in sources(results, row)})
     compared = exits or compared_in(results)
     files += [str(compared)] if any(row.get("exit_rule") for row in rows) else []
     made_from = {path: sha256(Path(path)) for path in files}
@@ -160,7 +189,7 @@ def check_fresh(
         )
     recorded = Files(results).listed(report)
     wrong = [str(path) for path, digest in recorded.items() if differs(path, digest)]
-    expected = {path for row in wanted or () for path in artefacts(results, row).values()}
+    expected = {path for row in wanted or () for path in sources(results, row)}
     wrong += [
         f"{path} (not in the summary)" for path in sorted(map(str, expected - recorded.keys()))
     ]

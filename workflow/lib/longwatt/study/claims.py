@@ -26,6 +26,7 @@ LENGTH_RELATIONS: dict[str, Callable[[int, int], bool]] = {
 }
 PLURALS = {"dataset": "datasets", "model": "models", "budget": "budgets", "inference": "inference"}
 GROUPED_TESTS = ("correlation", "variation")
+PAIRED_TESTS = ("difference", "equivalent", "ratio")
 LEAST_POINTS = 4  # an interval of a correlation needs as many
 
 
@@ -61,7 +62,7 @@ class ClaimTest:
 
     Attributes:
         where: its key in the study file.
-        kind: difference, ratio, value, correlation or variation.
+        kind: difference, equivalent, ratio, value, correlation or variation.
         given: what the study says of it.
         reason: why its threshold is what it is.
         random_weights: whether it is about scores of models from random weights, which else decide
@@ -80,13 +81,15 @@ class ClaimTest:
         if self.kind == "correlation":
             return tuple(self.given["between"])
         column = self.given["column"]
-        if self.kind not in ("difference", "ratio") or "value" in self.given["to"]:
+        if self.kind not in PAIRED_TESTS or "value" in self.given["to"]:
             return (column,)
         return (column, self.given["to"].get("column", column))
 
     @property
     def bounds(self) -> dict[str, float]:
         """The thresholds by their names in BOUNDS."""
+        if self.kind == "equivalent":
+            return {"at_least": -self.given["within"], "at_most": self.given["within"]}
         return {name: self.given[name] for name in BOUNDS if name in self.given}
 
     @property
@@ -360,8 +363,9 @@ def check_claims(
             kinds = sorted(given.keys() - {"reason"})
             if len(kinds) != 1:
                 raise StudyError(
-                    f"{source}: claims.{name}.tests[{number}]: a test is one of difference, ratio, "
-                    f"value, correlation and variation; this one has {', '.join(kinds) or 'none'}"
+                    f"{source}: claims.{name}.tests[{number}]: a test is one of difference, "
+                    "equivalent, ratio, value, correlation and variation; this one has "
+                    f"{', '.join(kinds) or 'none'}"
                 )
         for test in list_tests(name, claim):
             _check_test(test, study, points, f"{source}: {test.where}")
@@ -450,7 +454,7 @@ def _check_found(test: ClaimTest, points: Points, found: Sequence[Comparison], w
         "reason, or take the claim away (null)"
     )
     chosen = [point for point in points if matches(point, test.selector)]
-    pairs = test.kind in ("difference", "ratio")
+    pairs = test.kind in PAIRED_TESTS
     firsts = _meant(test, 0, found, points) if pairs else chosen
     seconds = _meant(test, -1, found, points) if pairs else chosen
     sides = ((test.selector, chosen), (test.selector, firsts), (test.target, seconds))

@@ -56,9 +56,13 @@ def _point_folders(stages: Stages, cells: Iterable[str]) -> list[str]:
 
 
 def summary_inputs(stages: Stages) -> list[str]:
-    """List what the summary is made from: every cell's JSON artefacts, and how exits compare."""
+    """List what the summary is made from.
+
+    It is every cell's JSON artefacts, every example's scores, and how exits compare.
+    """
     compared = [stages.compare_exits().artefact] if stages.with_exits else []
-    return [*(path for path in kept_of_cells(stages) if path.endswith(".json")), *compared]
+    read = (".json", "/examples.csv")
+    return [*(path for path in kept_of_cells(stages) if path.endswith(read)), *compared]
 
 
 def dataset_fact_files(stages: Stages) -> list[str]:

@@ -86,6 +86,7 @@ BUDGET_DEFAULTS: dict[str, Any] = {
     "precision": "fp32",
 }
 SCORING_DEFAULTS: dict[str, Any] = {"bootstrap_resamples": 1000, "confidence": 0.95, "seed": 0}
+ANSWER_DEFAULTS: dict[str, Any] = {"requests": 1_000_000}
 # The defaults are SCROLLS'. The paper's code normalised texts, cut references to 128 tokens and
 # counted every reference as an example of its own.
 COMPARISON_DEFAULTS = {"text": "raw", "references": "best", "max_reference_tokens": None}
@@ -342,6 +343,11 @@ def calibrate_settings(study: StudyDocument, cell: Cell) -> Settings:
 def resampling_settings(study: StudyDocument) -> Settings:
     """Return how intervals over examples are found."""
     return _narrow(_scoring(study, SCORING_DEFAULTS))
+
+
+def answer_settings(study: StudyDocument) -> Settings:
+    """Return what the frontier and the answer of a study rest on."""
+    return _narrow({**ANSWER_DEFAULTS, **study.get("answer", {})})
 
 
 def compare_exits_settings(study: StudyDocument) -> Settings:

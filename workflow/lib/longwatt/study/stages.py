@@ -230,7 +230,12 @@ class Stages(StudyContents):
     def summarize(self) -> Stage:
         """Make the study's table: one row per cell and inference point."""
         rows = report_settings.rows(self.study, self._there, self.inference)
-        chosen = {"rows": rows, "prices": costs.price_figures(self.machine)}
+        chosen = {
+            "rows": rows,
+            "prices": costs.price_figures(self.machine),
+            "scoring": settings.resampling_settings(self.study),
+            **settings.answer_settings(self.study),
+        }
         return _stage("summarize", f"{self.results}/summary.json", chosen)
 
     @_remembered

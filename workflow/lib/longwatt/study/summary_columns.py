@@ -27,6 +27,17 @@ OTHER_SCORES = (
     "rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "rouge_unicode_geometric_mean",
     "f1_unicode",
 )  # fmt: skip
+# Costs that points are set against their scores by, and the columns on the front of each. The names
+# of points that dominate one stand in the last.
+FRONTIER_COSTS = ("train_energy", "lifecycle_energy", "inference_time", "memory", "money")
+FRONTIER_COLUMNS = tuple(
+    f"frontier_{cost}{end}" for cost in FRONTIER_COSTS for end in ("", "_share", "_by")
+)
+# Energy and money of a training and of so many requests to the trained model.
+LIFE_CYCLE_COLUMNS = (
+    "requests", "lifecycle_energy_kwh", "lifecycle_energy_source", "lifecycle_energy_flags",
+    "lifecycle_money",
+)  # fmt: skip
 SCORE_COLUMNS = (
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead",
     "score_ceiling", "examples", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1",
@@ -58,7 +69,8 @@ COLUMNS = (
     "inference_net_energy_kwh", "inference_energy_kwh_paper", "inference_crosscheck_pct",
     "inference_mean_power_w", "inference_power_efficiency", "joules_per_example",
     "joules_per_output_token", "inference_wasted_energy_kwh", "inference_wasted_energy_flags",
-    *costs.COST_COLUMNS, "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib",
+    *costs.COST_COLUMNS, *LIFE_CYCLE_COLUMNS, *FRONTIER_COLUMNS,
+    "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib",
     "peak_memory_kind", "effective_batch_size", "per_device_batch_size",
     "max_tokens_per_batch", "gradient_accumulation_steps", "samples", "input_tokens",
     "padding_share", "steps", "best_step", "validations", "ended_by", "diverged_step",
@@ -85,14 +97,15 @@ NO_NUMBERS = (
     "wasted_energy_flags", "inference_wasted_energy_flags", "relative_joules_flags",
     "peak_memory_kind", "ended_by", "stopped_early", "exit_kind", "exit_layers", "encoder",
     "exit_rule", "relative_time_across", "speedup_across", "efficient_across", "train_time_across",
-    "diverged_baselines", *RECORDED,
+    "diverged_baselines", "lifecycle_energy_source", "lifecycle_energy_flags", *FRONTIER_COLUMNS,
+    *RECORDED,
 )  # fmt: skip
 NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
 EXACT = (
     "seq_len", "parameters", "trainable_parameters", "examples", "effective_batch_size",
     "max_tokens_per_batch", "score_lead", "score_ceiling", "majority", "encoder_layers",
-    "exit_value", "inference_batch_size",
+    "exit_value", "inference_batch_size", "requests",
 )  # fmt: skip
 _SCORES = (
     "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
@@ -118,19 +131,20 @@ _OWN_FLAGS = (
     "validation_energy", "checkpoint_energy", "wasted_energy", "inference_wasted_energy",
     "relative_joules",
 )  # fmt: skip
+LIFE_CYCLE = "lifecycle_"  # beginning of the columns that training and inference make together
 _ENERGY_WORDS = ("energy", "power", "gco2e", "joules")
 
 
 def varies_with_inference(column: str) -> bool:
     """Check whether a cell's inference points may differ in a column."""
-    return column in _OF_POINTS or column.startswith(("inference_", "joules_"))
+    return column in _OF_POINTS or column.startswith(("inference_", "joules_", LIFE_CYCLE))
 
 
 # Beginnings of the columns that a training's machine decides.
 _TRAINING_COSTS = (
     "train_", "validation_", "checkpoint_", "wasted_", "mean_gpu_", "peak_memory_gib",
 )  # fmt: skip
-_INFERENCE_COSTS = (INFERENCE, "joules_")
+_INFERENCE_COSTS = (INFERENCE, "joules_", LIFE_CYCLE)
 # Columns relative to a baseline -> the column on how the baseline's machine differs.
 RELATIVE_TO_BASELINE = {
     "relative_time": "relative_time_across",
@@ -154,7 +168,10 @@ def number_of(column: str) -> str:
 
 
 def machine_columns(column: str) -> tuple[str, ...]:
-    """Name the columns on the machine behind a time, speed, energy or memory, else none."""
+    """Name the columns on the machine behind a time, speed, energy or memory, else none.
+
+    Those of a life cycle are of the inference, which most of it is.
+    """
     if column not in NUMBER_COLUMNS or column in (*EXACT, *RELATIVE_TO_BASELINE):
         return ()
     if column.startswith(_INFERENCE_COSTS):
@@ -166,6 +183,8 @@ def energy_source(column: str) -> str | None:
     """Name the column with the source of an energy, None for other numbers."""
     if not any(word in column for word in _ENERGY_WORDS):
         return None
+    if column.startswith(LIFE_CYCLE):
+        return "lifecycle_energy_source"
     return "inference_energy_source" if varies_with_inference(column) else "train_energy_source"
 
 

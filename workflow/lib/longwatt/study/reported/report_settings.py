@@ -155,3 +155,18 @@ def compare_settings(study_id: str, study: StudyDocument, against: str | None) -
     """Return the settings to compare two studies: their names, display names and intervals."""
     scoring = settings.resampling_settings(study)
     return {"study": study_id, "against": against, "titles": titles(study), "scoring": scoring}
+
+
+def answered(study_id: str, study: StudyDocument, currency: str | None) -> dict[str, Any]:
+    """Return the settings of a study's answer: what it is called, and what the choice rests on.
+
+    The currency is that of config.yaml's prices.
+    """
+    return {
+        "study": study_id,
+        "title": in_one_line(study.get("title", study_id)) or study_id,
+        "titles": titles(study),
+        "scoring": settings.resampling_settings(study),
+        "currency": currency,
+        **settings.answer_settings(study),
+    }

@@ -1,0 +1,9 @@
+"""Choose which cell to take."""
+
+from __future__ import annotations
+
+from longwatt import command_line
+from longwatt.answer.command import main
+
+if __name__ == "__main__":
+    command_line.run_command(main)

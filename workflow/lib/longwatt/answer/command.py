@@ -1,0 +1,195 @@
+"""Choose which cell to take, from a study's results or from a CSV of others.
+
+longwatt choose --study NAME --min-score 45
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longwatt.answer.break_even import break_even_table
+from longwatt.answer.choice import Choice, Limits, choose
+from longwatt.answer.facts import answer_facts
+from longwatt.answer.imported import UnreadableResults, read_imported
+from longwatt.answer.measured import read_points
+from longwatt.answer.points import AnswerPoint, Titles, main_fields, point_titles
+from longwatt.answer.words import choice_words, even_words, front_points
+from longwatt.command_line import finite, positive_number
+from longwatt.config.documents import parse_changes
+from longwatt.config.errors import StudyError
+from longwatt.freshness.in_force import find
+from longwatt.metrics.resampling import FULL_SCORE, Resampling
+from longwatt.results.standing import NothingFits, check_results, results_of
+from longwatt.spelling import nearest
+from longwatt.study.reported.report_settings import answered
+from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
+
+MOST_COMPARED = 8  # cells in the table of break-even requests
+
+
+def run_choose(given: argparse.Namespace) -> int:
+    """Print a choice for every dataset that was asked for.
+
+    Returns:
+        0 if there is one for each dataset, else 1.
+    """
+    points, settings, doubts = _read(given)
+    for axis in ("dataset", "model"):
+        points = _only(points, axis, getattr(given, axis))
+    requests = settings["requests"] if given.requests is None else given.requests
+    limits = Limits(
+        given.min_score, given.max_kwh, given.max_ms, given.max_gib, given.max_cost, requests
+    )
+    how = Resampling.of(settings["scoring"])
+    fields = main_fields(points)
+    if not fields:
+        raise NothingFits(
+            "no cell has every example's scores (examples.csv) of a training that did not diverge"
+        )
+    if given.json:
+        facts = answer_facts(points, settings, limits, how)
+        print(json.dumps(facts, indent=1))
+        return 0 if all(one["chosen"] for one in facts["recommendations"].values()) else 1
+    chosen = [choose(field, limits, how) for field in fields.values()]
+    titles = point_titles(points, settings["titles"])
+    for choice in chosen:
+        print(choice_text(choice, titles, settings, how))
+    for doubt in doubts:
+        print(doubt, file=sys.stderr)
+    return 0 if all(choice.chosen for choice in chosen) else 1
+
+
+def choice_text(
+    choice: Choice, titles: Titles, settings: Mapping[str, Any], how: Resampling
+) -> str:
+    """Return the text that is printed of one dataset's choice."""
+    dataset = choice.points[0].dataset
+    heading = settings["titles"].get(dataset, dataset)
+    lines = [heading, *(f"  {line}" for line in choice_words(choice, titles, how,
+                                                             settings["currency"]))]  # fmt: skip
+    if choice.chosen:
+        lines += [f"  Its cell: {', '.join(choice.chosen.cells)}"] if choice.chosen.cells else []
+        lines += _exits(choice.chosen, settings)
+        lines += break_even_lines(choice, titles)
+    return "\n".join([*lines, ""])
+
+
+def break_even_lines(choice: Choice, titles: Titles) -> list[str]:
+    """Tabulate after how many requests the cells on the front have taken as much as each other."""
+    shown = front_points(choice)[:MOST_COMPARED]
+    table = break_even_table(shown)
+    if not table:
+        return []
+    lines = [
+        f"    {titles[one.id]} and {titles[other.id]}: "
+        f"{even_words(even, (titles[one.id], titles[other.id]))}"
+        for one, other, even in table
+    ]
+    return ["  Break-even, of every two cells on the front:", *lines]
+
+
+def _exits(point: AnswerPoint, settings: Mapping[str, Any]) -> list[str]:
+    """Point to the other command where examples leave a model early."""
+    if point.exit_rule is None:
+        return []
+    command = f"python -m longwatt.exits choose --study {settings['study']} --model {point.model}"
+    return [f"  Examples leave it early; `{command}` chooses among its thresholds alone."]
+
+
+Read = tuple[list[AnswerPoint], dict[str, Any], list[str]]
+
+
+def _read(given: argparse.Namespace) -> Read:
+    """Read the points of a study or of a CSV, with the settings that an answer needs."""
+    if given.csv is not None:
+        points = read_imported(given.csv)
+        if given.seeds:
+            raise NothingFits("--seeds chooses among a study's trainings, and --csv has none")
+        name = given.csv.name
+        settings = {"study": given.csv.stem, "title": name, "titles": dict[str, str]()}
+        return points, {**settings, **_defaults()}, []
+    folder = results_of(given.results, given.study)
+    if not (folder / "summary.csv").is_file():
+        raise NothingFits(f"{folder} has no summary.csv yet: run the study to its end first")
+    changes = parse_changes(given.config)
+    made = folder / "summary.json"
+    doubt = check_results(folder, changes, made, lambda stages: stages.summarize())
+    current = find(folder, changes)
+    settings = {"study": given.study, "title": given.study, "titles": dict[str, str]()}
+    settings |= _defaults()
+    if current is not None:
+        stages = current.stages
+        prices = stages.machine.get("prices") or {}
+        settings = answered(stages.study_id, stages.study, prices.get("currency"))
+    points = read_points(folder, Resampling.of(settings["scoring"]), seeds=tuple(given.seeds))
+    if given.seeds and not points:
+        raise NothingFits(f"no cell of {given.study} has the seeds {given.seeds}")
+    return points, settings, [doubt] if doubt else []
+
+
+def _defaults() -> dict[str, Any]:
+    return {"scoring": SCORING_DEFAULTS, "currency": None, **ANSWER_DEFAULTS}
+
+
+def _only(points: Sequence[AnswerPoint], axis: str, name: str | None) -> list[AnswerPoint]:
+    """Keep the points of one dataset or model, or refuse a name that none has."""
+    kept = [point for point in points if name in (None, getattr(point, axis))]
+    if not kept:
+        known = sorted({str(getattr(point, axis)) for point in points})
+        raise NothingFits(
+            f"there is no {axis} {name!r}{nearest(str(name), known)}; there are {', '.join(known)}"
+        )
+    return kept
+
+
+def _score(text: str) -> float:
+    value = finite(text)
+    if not 0 <= value <= FULL_SCORE:
+        raise argparse.ArgumentTypeError(f"{text} is no score; scores are from 0 to 100")
+    return value
+
+
+def _requests(text: str) -> float:
+    value = finite(text)
+    if value < 0 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text} is no number of requests")
+    return value
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longwatt choose", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("--study", metavar="NAME", help="whose results to choose from")
+    source("--csv", type=Path, metavar="FILE", help="results of other programs to choose from")
+    add("--results", type=Path, default=Path("results"), help="the folder of all results (results)")
+    add("--dataset", help="only this one (all)")
+    add("--model", help="only this one (all)")
+    add("--seeds", type=int, nargs="+", default=[], metavar="SEED", help="only these trainings")
+    add("--min-score", type=_score, metavar="SCORE", help="0 to 100; held with a margin")
+    add("--max-kwh", type=positive_number, metavar="KWH", help="for training and all requests")
+    add("--max-ms", type=positive_number, metavar="MS", help="for a request, in measured batches")
+    add("--max-gib", type=positive_number, metavar="GIB", help="peak memory of training")
+    add("--max-cost", type=positive_number, metavar="MONEY", help="for training and all requests")
+    add("--requests", type=_requests, metavar="N", help="in the model's life (the study's)")
+    add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    add("--json", action="store_true", help="print what answer.json holds")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        return run_choose(parse(arguments))
+    except (NothingFits, StudyError, UnreadableResults) as error:
+        print(f"longwatt choose: {error}", file=sys.stderr)
+        return 1
