@@ -14,14 +14,50 @@ from typing import Any
 
 from markupsafe import Markup
 
+from longwatt.answer.facts import study_facts
 from longwatt.answer.page_facts import claim_rows, columns, page_facts, point_rows
 from longwatt.answer.vega import packed_vega
-from longwatt.files import whole_file
+from longwatt.files import sha256, whole_file
 from longwatt.layout.pages import HTML
+from longwatt.provenance.stamps import write_json
 
 TEMPLATE, STYLE = "page.html", "page.css"
 SCRIPTS = ("page_choice.js", "page_words.js", "page_plot.js", "page_table.js", "page_controls.js")
+DIGEST_LENGTH = 12  # of a digest on the page
 HERE = Path(__file__).parent
+
+
+def write_answer(
+    results: Path,
+    settings: Mapping[str, Any],
+    target: Path,
+    provenance: Mapping[str, Any],
+    summary: Path | None = None,
+) -> None:
+    """Answer a study, and write the answer as a page and as JSON.
+
+    Args:
+        results: results/{study}.
+        settings: as `longwatt.study.stages.Stages.answer`.
+        target: answer.json; the page lies beside it.
+        provenance: the stamp of `target`.
+        summary: a table of some of the results; None for summary.csv in them.
+    """
+    facts = study_facts(results, settings, summary)
+    page = target.with_suffix(".html")
+    write_answer_page({**facts, "provenance": shown_provenance(provenance)}, page)
+    digests = {
+        "summary_sha256": sha256(summary or results / "summary.csv"),
+        "sha256": {page.name: sha256(page)},
+    }
+    write_json(target, {**facts, **digests, "provenance": provenance})
+
+
+def shown_provenance(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Choose what the page says of its making: the version, and digests in short."""
+    named = {"longwatt": "version", "code_digest": "code", "settings_digest": "settings"}
+    found = {word: str(provenance[key]) for key, word in named.items() if key in provenance}
+    return {word: text[:DIGEST_LENGTH] for word, text in found.items()}
 
 
 def write_answer_page(facts: Mapping[str, Any], path: Path) -> None:
