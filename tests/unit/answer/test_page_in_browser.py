@@ -487,7 +487,7 @@ def test_no_text_of_a_study_runs(browser, tmp_path):
     set_to(browser, "min-score", 500)
     assert ATTACK in browser.text("h1") and ATTACK in browser.text("#choice")
     assert ATTACK in browser.text("#claims") and ATTACK in browser.text("#looked")
-    assert browser.evaluate("document.title") == f"Which cell to take: {ATTACK}"
+    assert browser.evaluate("document.title") == "Which cell to take: synthetic"
     assert browser.errors == []
 
 
