@@ -133,6 +133,7 @@ def test_every_default_of_a_study_is_that_of_the_code():
         "block.seeds": cells.AXIS_DEFAULTS["seeds"],
         **{f"claim_test.{kind}.share": pair.share for kind in shares},
         "claim_pairs.share": pair.share,
+        "claim_equivalence.share": pair.share,
         "dataset.task": TEXT,
         "claim.random_weights": pair.random_weights,
     }

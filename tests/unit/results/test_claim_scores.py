@@ -15,7 +15,7 @@ from longwatt.metrics.resampling import (
     difference_of,
     interval_of,
 )
-from longwatt.metrics.score_intervals import OVER_SEEDS
+from longwatt.metrics.score_intervals import OVER_SEEDS, paired_difference
 from longwatt.provenance.artefacts import Damaged
 from longwatt.results.judge_claims import (
     APART,
@@ -81,7 +81,8 @@ class Study:
         self.cells.append({**cell, "left_out": None, "split": split})
 
     def judged(self, kind: str, given: dict, **more) -> dict:
-        claim = {"statement": "s", "tests": [{kind: {"above": 0, **given}}]}
+        bound = {} if kind == "equivalent" else {"above": 0}
+        claim = {"statement": "s", "tests": [{kind: {**bound, **given}}]}
         settings = {"claims": {"c": claim}, "cells": self.cells, "scoring": {**SCORING, **more}}
         found = judge(pd.DataFrame(self.rows), settings, self.results)
         (finding,) = found["c"]["tests"][0]["judged"][WHOLE_RUN]["findings"]
@@ -119,6 +120,111 @@ def test_a_small_gain_on_the_same_examples_is_seen(study):
     assert (apart["status"], apart["method"]) == (UNCLEAR, APART), (
         "the intervals of both reach far across each other"
     )
+
+
+@pytest.mark.parametrize(
+    ("gain", "margin", "status"),
+    [
+        (0.1, 1.5, HOLDS),
+        (0.1, 0.3, UNCLEAR),
+        (4, 1.5, FAILS),
+        (-4, 1.5, FAILS),
+        (1.4, 1.5, UNCLEAR),
+    ],
+)
+def test_equivalence_needs_an_interval_within_the_margin(study, gain, margin, status):
+    study.add("a", HARD + gain + noise(1))
+    study.add("b", HARD)
+    found = study.judged("equivalent", {**PAIR, "within": margin})
+    assert (found["status"], found["method"]) == (status, PAIRED)
+    low, high = found["interval"]
+    assert (status == HOLDS) == (-margin <= low and high <= margin)
+    sides = [Scores([Sample.of(IDS, np.round(values, 4)[:, None])], Resampling(500, 0.9))
+             for values in (HARD + gain + noise(1), HARD)]  # fmt: skip
+    assert (low, high) == pytest.approx(paired_difference(*sides, same_seeds=True).ends, abs=1e-3)
+    wide = study.judged("difference", PAIR)["interval"]
+    assert wide[0] < low < high < wide[1], "each end has the confidence that both have there"
+
+
+def test_equivalence_follows_the_study_s_confidence(study):
+    study.add("a", HARD + noise(1))
+    study.add("b", HARD)
+    wide = study.judged("equivalent", {**PAIR, "within": 5}, confidence=0.99)["interval"]
+    same = study.judged("difference", PAIR, confidence=0.98)["interval"]
+    assert wide == pytest.approx(same)
+
+
+def test_several_seeds_are_equivalent_over_seeds_and_examples(study):
+    for seed in (1, 2, 3, 4):
+        study.add("a", HARD + noise(seed, 1), seed=seed)
+        study.add("b", HARD + noise(seed + 10, 1), seed=seed)
+    found = study.judged("equivalent", {**PAIR, "within": 2})
+    assert found["status"] == HOLDS and found["method"].startswith(OVER_SEEDS)
+    wide = study.judged("difference", PAIR)["interval"]
+    assert wide[0] < found["interval"][0] < found["interval"][1] < wide[1]
+
+
+def test_without_an_interval_nothing_is_equivalent(study):
+    study.add("a", HARD, train_energy_kwh=2.0, parameters=5)
+    study.add("b", HARD, train_energy_kwh=2.0, parameters=5)
+    given = {"of": {"model": "a"}, "to": {"model": "b"}, "within": 1}
+    found = study.judged("equivalent", {"column": "train_energy_kwh", **given})
+    assert found["status"] == UNCLEAR and "without one nothing is shown" in found["why"][0]
+    exact = study.judged("equivalent", {"column": "parameters", **given})
+    assert exact["status"] == HOLDS, "it is known without an interval"
+
+
+def test_energies_of_several_seeds_are_equivalent_by_their_spread(study):
+    for seed, energy in ((1, 2.0), (2, 2.02), (3, 1.98)):
+        study.add("a", HARD, seed=seed, train_energy_kwh=energy)
+        study.add("b", HARD, seed=seed, train_energy_kwh=energy + 0.01)
+    given = {"column": "train_energy_kwh", "of": {"model": "a"}, "to": {"model": "b"}}
+    assert study.judged("equivalent", {**given, "within": 0.1})["status"] == HOLDS
+    assert study.judged("equivalent", {**given, "within": 0.02})["status"] == UNCLEAR
+
+
+def test_a_score_is_equivalent_to_a_number_by_its_own_examples(study):
+    study.add("a", HARD)
+    value = float(HARD.mean())
+    given = {"column": "score", "to": {"value": value}}
+    wide = study.judged("difference", given)["interval"]
+    found = study.judged("equivalent", {**given, "within": 5})
+    assert found["status"] == HOLDS and wide[0] < found["interval"][0] < found["interval"][1]
+
+
+def test_cells_that_scored_a_part_are_compared_on_that_part(study):
+    """The rest of the examples is harder, and would hide the gain."""
+    study.add("a", HARD[:60] + 2 + noise(1)[:60], ids=IDS[:60])
+    study.add("b", np.append(HARD[:60], HARD[60:] + 20))
+    found = study.judged("difference", PAIR)
+    assert found["status"] == HOLDS and 1 < found["number"] < 3
+    assert "on the 60 examples that both answered" in found["method"]
+    assert found["number"] == pytest.approx(np.subtract(*found["values"]))
+    assert found["values"][1] == pytest.approx(HARD[:60].mean(), abs=1e-3)
+    ratio = study.judged("ratio", {**PAIR, "above": 1})
+    assert ratio["status"] == HOLDS and "that both answered" in ratio["method"]
+
+
+def test_examples_of_shared_documents_are_drawn_by_document(study):
+    """Questions on one document go well together, so that six documents decide less than 120."""
+    gains = np.repeat(np.random.default_rng(3).normal(1.5, 3, 6), 20)
+    for model, gain in (("a", gains), ("b", 0)):
+        study.add(model, HARD + gain)
+    assert study.judged("difference", PAIR)["status"] == HOLDS
+    documents = [f"d{n // 20}" for n in range(120)]
+    study.rows, study.cells = [], []
+    for model, gain in (("c", gains), ("e", 0)):
+        study.add(model, {"f1": HARD + gain, "document": documents})
+    found = study.judged("difference", {**PAIR, "of": {"model": "c"}, "to": {"model": "e"}})
+    words = "over 6 documents (widened, since they are few)"
+    assert found["status"] == UNCLEAR and words in found["method"]
+
+
+def test_results_scored_before_documents_were_recorded_take_those_of_others(study):
+    documents = [f"d{n // 4}" for n in range(120)]
+    study.add("a", HARD + 2 + noise(1))
+    study.add("b", {"f1": HARD, "document": documents})
+    assert "over 30 documents" in study.judged("difference", PAIR)["method"]
 
 
 def test_the_order_of_examples_does_not_matter(study):
@@ -246,7 +352,7 @@ def test_references_that_count_alone_are_drawn_by_their_example(study):
         Scores([Sample.of(IDS, (HARD + gain * (1 + noise(5)))[:, None])], Resampling(500))
         for gain in (1, 0)
     ]
-    assert (low, high) == pytest.approx(difference_of(*sides).ends, abs=1e-2), (
+    assert (low, high) == pytest.approx(paired_difference(*sides, True).ends, abs=2e-3), (
         "as one reference would"
     )
 

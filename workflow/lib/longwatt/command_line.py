@@ -72,7 +72,7 @@ def parse_with_command(
 
 
 def finite(text: str) -> float:
-    """Read a number of a command line, and refuse one that nothing can be compared with."""
+    """Read a number of a command line that others can be compared with."""
     try:
         value = float(text)
     except ValueError:

@@ -12,7 +12,7 @@ from longwatt.results.life_cycle import CostParts
 
 
 class BreakEven(NamedTuple):
-    """Which of two cells takes less energy, by the number of requests.
+    """The one of two cells that takes less energy, by the number of requests.
 
     Attributes:
         requests: after which both have taken as much; None where one always takes less.

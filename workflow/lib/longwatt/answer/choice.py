@@ -1,4 +1,7 @@
-"""Choose the cheapest admissible point on one half of the examples, and state it on the other."""
+"""Choose the cheapest admissible point on one half of the examples.
+
+The other half, which had no part in the choice, shows what to expect of it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ FEWEST_UNITS = 4  # examples or documents that can be halved
 
 @dataclass(frozen=True)
 class Limits:
-    """What a cell must keep to; None asks for nothing.
+    """The limits that a cell must keep to, None where nothing is asked for.
 
     Attributes:
         min_score: least score, 0 to 100.
@@ -58,7 +61,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class HalfEvidence:
-    """What a half of the examples says of some points, in one order.
+    """The scores of some points on a half of the examples, in one order.
 
     Attributes:
         values: their scores.
@@ -148,7 +151,7 @@ def half_evidence(points: Sequence[AnswerPoint], how: Resampling) -> HalfEvidenc
 
 
 def _margin(point: AnswerPoint) -> float:
-    """Find how far below its score a point may come out on as many other examples.
+    """Find how far a score may fall on as many other examples.
 
     Both halves vary, so their difference reaches further than the score by the square root of 2.
     Seeds add theirs.
@@ -186,8 +189,7 @@ def cheapest(values: Array, costs: Array, found: HalfEvidence, limits: Limits) -
     """Choose the cheapest point whose score is high enough, in one or many resamples.
 
     Returns:
-        Its place, -1 where there is none. Of equally cheap points it is the one of the higher
-        score.
+        Its place, -1 where there is none. Among equally cheap points the higher score decides.
     """
     enough = admitted(values, found, limits)
     order = np.lexsort((-found.values, costs))
@@ -196,7 +198,9 @@ def cheapest(values: Array, costs: Array, found: HalfEvidence, limits: Limits) -
     return chosen
 
 
-def choose(points: Sequence[AnswerPoint], limits: Limits, how: Resampling, seed: int = 0) -> Choice:
+def choose_cell(
+    points: Sequence[AnswerPoint], limits: Limits, how: Resampling, seed: int = 0
+) -> Choice:
     """Choose among the points of one field.
 
     Args:
@@ -246,7 +250,7 @@ def choose(points: Sequence[AnswerPoint], limits: Limits, how: Resampling, seed:
 
 
 def objective_of(points: Sequence[AnswerPoint], limits: Limits) -> str:
-    """Name the cost that is to be least: the first of OBJECTIVES that any point knows."""
+    """Name the cost that is to be least, the first that any point knows."""
     costs = [point.costs(limits.requests) for point in points]
     known = (name for name in OBJECTIVES if any(one[name] is not None for one in costs))
     return next(known, OBJECTIVES[0])
@@ -255,7 +259,7 @@ def objective_of(points: Sequence[AnswerPoint], limits: Limits) -> str:
 def _within(
     points: Sequence[AnswerPoint], limits: Limits, objective: str
 ) -> tuple[set[str], list[str]]:
-    """List the points that keep to all limits of cost, and those of which that is unknown."""
+    """List the points within all limits of cost, and those that do not know theirs."""
     within, unknown = set(), []
     for point in points:
         costs = point.costs(limits.requests)
@@ -304,7 +308,7 @@ def _needed(
 def _nearest(
     points: Sequence[AnswerPoint], limits: Limits, objective: str
 ) -> tuple[AnswerPoint | None, str]:
-    """Find the point that lacks least of what is asked for, and say what it lacks."""
+    """Find the point that lacks least, and say what it lacks."""
     lacking = [_lacking(point, limits, objective) for point in points]
     known = [(sum(lack.values()), place) for place, lack in enumerate(lacking) if lack]
     if not known:

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.answer.break_even import break_even_table
-from longwatt.answer.choice import Choice, Limits, choose
+from longwatt.answer.choice import Choice, Limits, choose_cell
 from longwatt.answer.facts import answer_facts
 from longwatt.answer.imported import UnreadableResults, read_imported
 from longwatt.answer.measured import read_points
-from longwatt.answer.points import AnswerPoint, Titles, main_fields, point_titles
+from longwatt.answer.points import AnswerPoint, PointTitles, main_fields, point_titles
 from longwatt.answer.words import choice_words, even_words, front_points
 from longwatt.command_line import finite, positive_number
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
 from longwatt.freshness.in_force import find
 from longwatt.metrics.resampling import FULL_SCORE, Resampling
-from longwatt.results.standing import NothingFits, check_results, results_of
+from longwatt.results.standing import NothingFits, refuse_outdated, results_of
 from longwatt.spelling import nearest
 from longwatt.study.reported.report_settings import answered
 from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
@@ -55,7 +55,7 @@ def run_choose(given: argparse.Namespace) -> int:
         facts = answer_facts(points, settings, limits, how)
         print(json.dumps(facts, indent=1))
         return 0 if all(one["chosen"] for one in facts["recommendations"].values()) else 1
-    chosen = [choose(field, limits, how) for field in fields.values()]
+    chosen = [choose_cell(field, limits, how) for field in fields.values()]
     titles = point_titles(points, settings["titles"])
     for choice in chosen:
         print(choice_text(choice, titles, settings, how))
@@ -65,7 +65,7 @@ def run_choose(given: argparse.Namespace) -> int:
 
 
 def choice_text(
-    choice: Choice, titles: Titles, settings: Mapping[str, Any], how: Resampling
+    choice: Choice, titles: PointTitles, settings: Mapping[str, Any], how: Resampling
 ) -> str:
     """Return the text that is printed of one dataset's choice."""
     dataset = choice.points[0].dataset
@@ -79,8 +79,8 @@ def choice_text(
     return "\n".join([*lines, ""])
 
 
-def break_even_lines(choice: Choice, titles: Titles) -> list[str]:
-    """Tabulate after how many requests the cells on the front have taken as much as each other."""
+def break_even_lines(choice: Choice, titles: PointTitles) -> list[str]:
+    """Tabulate after how many requests two cells have taken as much, on the front."""
     shown = front_points(choice)[:MOST_COMPARED]
     table = break_even_table(shown)
     if not table:
@@ -105,7 +105,7 @@ Read = tuple[list[AnswerPoint], dict[str, Any], list[str]]
 
 
 def _read(given: argparse.Namespace) -> Read:
-    """Read the points of a study or of a CSV, with the settings that an answer needs."""
+    """Read the points of a study or of a CSV, and the settings beside them."""
     if given.csv is not None:
         points = read_imported(given.csv)
         if given.seeds:
@@ -118,7 +118,7 @@ def _read(given: argparse.Namespace) -> Read:
         raise NothingFits(f"{folder} has no summary.csv yet: run the study to its end first")
     changes = parse_changes(given.config)
     made = folder / "summary.json"
-    doubt = check_results(folder, changes, made, lambda stages: stages.summarize())
+    doubt = refuse_outdated(folder, changes, made, lambda stages: stages.summarize())
     current = find(folder, changes)
     settings = {"study": given.study, "title": given.study, "titles": dict[str, str]()}
     settings |= _defaults()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.answer.choice import COST_UNITS, Choice, Limits, choose
+from longwatt.answer.choice import COST_UNITS, Choice, Limits, choose_cell
 from longwatt.answer.imported import read_imported
 from longwatt.answer.measured import read_points
 from longwatt.answer.points import (
@@ -19,11 +19,11 @@ from longwatt.answer.points import (
     point_titles,
 )
 from longwatt.answer.words import COST_TITLES, as_facts, choice_words, neighbours
+from longwatt.energy.reduction.reduce import ESTIMATE
 from longwatt.files import read_object
 from longwatt.layout.wording import beside_energy
 from longwatt.metrics.resampling import Resampling
 from longwatt.results.frontier import UNPLACED, Place, frontiers
-from longwatt.results.life_cycle import ESTIMATE
 from longwatt.study.summary_columns import FRONTIER_COSTS
 
 EMBEDDED_DRAWS = 200  # resampled scores of each point, enough for shares on a page
@@ -79,7 +79,7 @@ def answer_facts(
     """Answer points of one study or file."""
     titles = point_titles(points, settings["titles"])
     placed, drawn = _fronts(points, how, limits.requests)
-    chosen = {name: choose(field, limits, how) for name, field in main_fields(points).items()}
+    chosen = {name: choose_cell(field, limits, how) for name, field in main_fields(points).items()}
     return {
         "study": settings["study"],
         "title": settings["title"],

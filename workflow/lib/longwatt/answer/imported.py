@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from longwatt.answer.points import AnswerPoint
+from longwatt.energy.reduction.reduce import ESTIMATE
 from longwatt.freshness.summary_file import csv_rows
 from longwatt.layout.wording import NA
 from longwatt.metrics.resampling import FULL_SCORE
 from longwatt.metrics.seed_intervals import of_a_score, over_seeds
-from longwatt.results.life_cycle import ESTIMATE, MEASURED, CostParts
+from longwatt.results.life_cycle import MEASURED, CostParts
 from longwatt.spelling import nearest
 
 # Columns of costs -> the part of a cell's costs.
@@ -24,16 +25,19 @@ COST_PARTS = {
     "cost_per_request": "request_money",
 }
 NEEDED = ("model", "score")
-WORDS = ("dataset", "score_name", "budget", "seed", "energy")
-NUMBERS = ("seq_len", "n_examples", "score_low", "score_high", *COST_PARTS)
-IMPORTED_COLUMNS = (*NEEDED, *WORDS, *NUMBERS)
+TEXT_COLUMNS = ("dataset", "score_name", "budget", "seed", "energy")
+NUMBER_FIELDS = ("seq_len", "n_examples", "score_low", "score_high", *COST_PARTS)
+IMPORTED_COLUMNS = (*NEEDED, *TEXT_COLUMNS, *NUMBER_FIELDS)
 ENERGY_WORDS = {"": None, ESTIMATE: ESTIMATE, MEASURED: MEASURED}
-ALL = "results"  # the dataset of a file that names none
-UNKNOWN = ("", NA)
+WHOLE_FILE = "results"  # the dataset of a file that names none
+NOT_SAID = ("", NA)
 
 
 class UnreadableResults(ValueError):
-    """A CSV of results that cannot be read; the message names the row and column."""
+    """A CSV of results that cannot be read.
+
+    The message names the row and column.
+    """
 
 
 def read_imported(path: Path) -> list[AnswerPoint]:
@@ -72,9 +76,9 @@ def _check_columns(path: Path, row: Mapping[str, str]) -> None:
 def _numbers(path: Path, line: int, row: Mapping[str, str | None]) -> dict[str, float]:
     """Read the numbers of a row, without those that it does not say."""
     found = {}
-    for name in ("score", *NUMBERS):
+    for name in ("score", *NUMBER_FIELDS):
         text = (row.get(name) or "").strip()
-        if text in UNKNOWN and name not in NEEDED:
+        if text in NOT_SAID and name not in NEEDED:
             continue
         try:
             value = float(text)
@@ -94,7 +98,7 @@ def _numbers(path: Path, line: int, row: Mapping[str, str | None]) -> dict[str, 
 
 
 def _name(row: Mapping[str, str]) -> str:
-    return "/".join(filter(None, [row.get("dataset") or ALL, row["model"],
+    return "/".join(filter(None, [row.get("dataset") or WHOLE_FILE, row["model"],
                                   row.get("seq_len"), row.get("budget")]))  # fmt: skip
 
 
@@ -117,7 +121,7 @@ def _point(
     ]
     return AnswerPoint(
         id=name,
-        dataset=row.get("dataset") or ALL,
+        dataset=row.get("dataset") or WHOLE_FILE,
         model=row["model"],
         seq_len=int(numbers["seq_len"]) if "seq_len" in numbers else None,
         budget=row.get("budget") or "",

@@ -9,12 +9,13 @@ import pandas as pd
 
 from longwatt.answer.points import AnswerPoint
 from longwatt.energy.flags import union
+from longwatt.energy.reduction.reduce import ESTIMATE
 from longwatt.jobs.endings import diverged
 from longwatt.layout.wording import is_known
 from longwatt.metrics.resampling import Resampling
 from longwatt.metrics.score_intervals import mean_of_scores
 from longwatt.results.contenders import StudyPoint, model_of, study_points
-from longwatt.results.life_cycle import ESTIMATE, energy_words, known
+from longwatt.results.life_cycle import energy_words, known
 from longwatt.results.series import mean_interval, records
 from longwatt.results.summary import read_summary
 
@@ -22,7 +23,7 @@ from longwatt.results.summary import read_summary
 def read_points(
     results: Path, how: Resampling, summary: Path | None = None, seeds: tuple[int, ...] = ()
 ) -> list[AnswerPoint]:
-    """Read every point of a study that has a score and was not beaten in a search.
+    """Read every point of a study with a score that no search beat.
 
     Args:
         results: results/{study}.

@@ -1,4 +1,4 @@
-"""A point that can be answered with: a cell with all its seeds, at one inference point."""
+"""Points to choose among: a cell with all its seeds, at one inference point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longwatt.metrics.seed_intervals import NORMAL_95
 from longwatt.results.contenders import Contender, drawn_together, normal_draws, with_seeds
 from longwatt.results.life_cycle import CostParts, costs_by_seed
 
-Titles = Mapping[str, str]
+PointTitles = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class AnswerPoint:
 
     @property
     def documents(self) -> list[str]:
-        """The document of each example, or the example itself; none where they are unknown."""
+        """The document of each example or the example itself, none where unknown."""
         if self.scores is None:
             return []
         numbers = documents_of(self.scores.samples[0])
@@ -133,7 +133,7 @@ class AnswerPoint:
 def as_contenders(
     points: Sequence[AnswerPoint], how: Resampling, requests: float
 ) -> list[Contender]:
-    """Draw the same resamples for points of one field, or normal ones where no examples are known.
+    """Draw the same resamples for points of one field, normal ones without examples.
 
     Args:
         points: all with examples, or none.
@@ -188,8 +188,8 @@ def main_fields(points: Sequence[AnswerPoint]) -> dict[str, list[AnswerPoint]]:
 TOLD_BY = ("budget", "protocol", "inference")
 
 
-def point_titles(points: Sequence[AnswerPoint], titles: Titles) -> dict[str, str]:
-    """Name points by their model and length, and by what else tells those of a dataset apart."""
+def point_titles(points: Sequence[AnswerPoint], titles: PointTitles) -> dict[str, str]:
+    """Name points by their model and length, and by what else tells them apart."""
     found = {}
     for point in points:
         beside = [one for one in points if one.dataset == point.dataset]

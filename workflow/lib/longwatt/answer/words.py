@@ -1,4 +1,4 @@
-"""Say a choice in words: what to take, what it costs, how sure that is, what would help."""
+"""Say a choice in words: what to take, its costs, and how sure it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from longwatt.answer.break_even import BreakEven, break_even
 from longwatt.answer.choice import COST_UNITS, KEPT, Choice
 from longwatt.answer.points import AnswerPoint
+from longwatt.energy.reduction.reduce import ESTIMATE
 from longwatt.layout.wording import (
     RANDOM_WEIGHTS,
     beside_energy,
@@ -22,7 +23,6 @@ from longwatt.metrics.resampling import Resampling, percentile_interval
 from longwatt.metrics.score_intervals import paired_difference
 from longwatt.results.contenders import normal_draws
 from longwatt.results.frontier import on_front
-from longwatt.results.life_cycle import ESTIMATE
 
 COST_TITLES = {
     "train_energy": "Training energy",
@@ -31,7 +31,7 @@ COST_TITLES = {
     "memory": "Peak memory of training",
     "money": "Life-cycle cost",
 }
-SURE = 0.95  # share of resamples from which nothing more is asked for
+SURE_ENOUGH = 0.95  # share of resamples from which nothing more is asked for
 MANY_TIMES = 100  # times today's examples that nobody will collect
 ENOUGH_SEEDS = 3
 
@@ -107,7 +107,7 @@ def _neighbour(
 def stated_difference(
     choice: Choice, first: AnswerPoint, second: AnswerPoint, how: Resampling
 ) -> tuple[float, float | None, float | None]:
-    """State one score less another where they had no part in the choice, with its interval."""
+    """State one score less another on the other half, with its interval."""
     one, other = choice.stated[first.id], choice.stated[second.id]
     value = one.score - other.score
     if one.scores is not None and other.scores is not None:
@@ -260,7 +260,7 @@ def surer(choice: Choice, titles: Mapping[str, str]) -> list[str]:
     assert choice.chosen is not None
     chosen, rival = choice.chosen, choice.rival
     said = []
-    if rival and (choice.sure or 0.0) < SURE:
+    if rival and (choice.sure or 0.0) < SURE_ENOUGH:
         said += _more_examples(choice, rival, titles)
     few = [one for one in (chosen, rival) if one and len(one.seeds) < ENOUGH_SEEDS]
     if few and not chosen.imported:

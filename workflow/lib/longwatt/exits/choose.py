@@ -64,10 +64,10 @@ def read_comparisons(results: Path, study: str) -> list[ComparedCell]:
 def check_results(folder: Path, changes: Mapping[str, Any]) -> str | None:
     """Refuse to choose from results that the study as it is would not give.
 
-    As `longwatt.results.standing.check_results`, of exits.json.
+    As `longwatt.results.standing.refuse_outdated`, of exits.json.
     """
     compared = folder / "exits" / "exits.json"
-    return standing.check_results(folder, changes, compared, lambda jobs: jobs.compare_exits())
+    return standing.refuse_outdated(folder, changes, compared, lambda jobs: jobs.compare_exits())
 
 
 def held_out(comparisons: Sequence[ComparedCell], batch_size: int) -> list[ComparedCell]:

@@ -65,10 +65,10 @@ def with_documents(sample: Sample, documents: Mapping[str, str] | None) -> Sampl
 
 def _numbered(sample: Sample, documents: Sequence[Any]) -> Sample:
     places = {name: place for place, name in enumerate(dict.fromkeys(documents))}
-    parts = [getattr(sample, name) for name in Sample.__dataclass_fields__]
+    parts = {name: getattr(sample, name) for name in Sample.__dataclass_fields__}
     if len(places) == len(sample.ids):
-        return Sample(*parts)
-    return DocumentSample(*parts, tuple(places[name] for name in documents))
+        return Sample(**parts)
+    return DocumentSample(**parts, documents=tuple(places[name] for name in documents))
 
 
 def documents_of(sample: Sample) -> tuple[int, ...] | None:

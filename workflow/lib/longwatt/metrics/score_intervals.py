@@ -191,13 +191,13 @@ def _unlike_documents(first: Scores, second: Scores | None = None) -> Ends | Non
 def _widened(value: float, found: Interval, scores: Scores, wider: Ends | None) -> Interval:
     """Widen a bootstrap's interval as few examples or documents need it, and say so.
 
-    Resampled values spread too little by the square root of n / (n - 1), and the normal's tails
+    Resampled values spread too little, by the square root of n / (n - 1), and the normal's tails
     that percentiles resemble are too thin by Student's t of n - 1 (Hesterberg, 2015, The American
     Statistician 69, section 4). It is n = (sum of sizes)^2 / (sum of squared sizes) that counts,
     which is less than the number where some are larger than others.
     """
     sizes, words = _sizes(scores)
-    factor = small_sample_factor(sizes, scores.how.confidence)
+    factor = small_sample_factor(sizes, scores.how)
     if resampling.FEW_DIFFER in found.method and not isinstance(scores.samples[0], DocumentSample):
         factor = 1.0  # ends by Wilson's interval, which holds for few examples
     low, high = found.ends  # which may be infinite
@@ -230,18 +230,20 @@ def independent_units(sizes: Sequence[float] | Array) -> float:
     return float(known.sum() ** 2 / (known**2).sum())
 
 
-def small_sample_factor(sizes: Sequence[float] | Array, confidence: float) -> float:
+def small_sample_factor(sizes: Sequence[float] | Array, how: Resampling) -> float:
     """Return the factor by which a bootstrap's half widths are too narrow.
 
     Args:
         sizes: of the examples or documents that are drawn.
-        confidence: of the interval.
+        how: they are drawn. Percentiles of few resamples lie a little too far inside as well.
     """
     units = math.floor(independent_units(sizes) + resampling.ROUNDING)
     if units < 2:  # nothing varies, and what is unlike is allowed for apart
         return 1.0
-    normal = NormalDist().inv_cdf((1 + confidence) / 2)
-    return _students_t(confidence, units - 1) * math.sqrt(units / (units - 1)) / normal
+    # Beyond an end of B resamples lies a little more than is meant: (1 + tail (B - 1)) / (B + 1).
+    tail = (1 + (1 - how.confidence) / 2 * (how.resamples - 1)) / (how.resamples + 1)
+    wanted = _students_t(how.confidence, units - 1) * math.sqrt(units / (units - 1))
+    return wanted / -NormalDist().inv_cdf(tail)
 
 
 @cache

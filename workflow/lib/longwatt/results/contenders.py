@@ -23,14 +23,14 @@ from longwatt.metrics.resampling import (
     resampled_sums,
 )
 from longwatt.results.example_scores import read_examples
-from longwatt.results.life_cycle import CostParts, costs_by_seed, parts_of, priced_parts
+from longwatt.results.life_cycle import CostParts, cost_parts, costs_by_seed, priced_parts
 
 # What a cell's seeds and inference point share, and the name of a point.
-POINT_AXES = ("dataset", "model", "seq_len", "budget", "protocol", "inference")
-POINT_PATTERN = "/".join(f"{{{axis}}}" for axis in POINT_AXES)
+NAME_AXES = ("dataset", "model", "seq_len", "budget", "protocol", "inference")
+POINT_PATTERN = "/".join(f"{{{axis}}}" for axis in NAME_AXES)
 ROUNDED_SCORE = 0.01  # scores of examples are written with four decimals
 
-SummaryRow = Mapping[str, Any]
+RowOfPoint = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class StudyPoint:
     """
 
     name: str
-    rows: Sequence[SummaryRow]
+    rows: Sequence[RowOfPoint]
     scores: Scores | None
     split: str | None
     parts: Sequence[CostParts]
@@ -85,26 +85,26 @@ class StudyPoint:
         return row["dataset"], row["score_name"], self.split, self.scores.ids
 
 
-def model_of(row: SummaryRow) -> str:
-    """Name the model of a row, the entry that a search made it from where there is one."""
+def model_of(row: RowOfPoint) -> str:
+    """Name the model of a row, or the entry that a search made it from."""
     origin = row.get("variant_of")
     return str(origin) if is_known(origin) else str(row.get("model"))
 
 
-def point_name(row: SummaryRow) -> str:
+def point_name(row: RowOfPoint) -> str:
     """Name the point of a row: its cell without the seed, and its inference point."""
-    return POINT_PATTERN.format(**{axis: row.get(axis) for axis in POINT_AXES} | {
+    return POINT_PATTERN.format(**{axis: row.get(axis) for axis in NAME_AXES} | {
         "model": model_of(row)
     })  # fmt: skip
 
 
-def counts(row: SummaryRow) -> bool:
+def counts(row: RowOfPoint) -> bool:
     """Check whether a row has a score and was not beaten in a search."""
     beaten = row.get("selected") in (False, "False")
     return not beaten and is_known(row.get("score"))
 
 
-def study_points(rows: Sequence[SummaryRow], results: Path, how: Resampling) -> list[StudyPoint]:
+def study_points(rows: Sequence[RowOfPoint], results: Path, how: Resampling) -> list[StudyPoint]:
     """Gather the rows of a summary by point, with every example's scores.
 
     Args:
@@ -112,7 +112,7 @@ def study_points(rows: Sequence[SummaryRow], results: Path, how: Resampling) -> 
         results: results/{study}.
         how: to resample examples.
     """
-    by_name: dict[str, list[SummaryRow]] = {}
+    by_name: dict[str, list[RowOfPoint]] = {}
     for row in filter(counts, rows):
         by_name.setdefault(point_name(row), []).append(row)
     priced = priced_parts(rows)
@@ -120,7 +120,7 @@ def study_points(rows: Sequence[SummaryRow], results: Path, how: Resampling) -> 
     for name, own in by_name.items():
         ordered = sorted(own, key=lambda row: str(row.get("seed")))
         scores, split = _scores(ordered, results, how)
-        parts = [parts_of(row, priced) for row in ordered]
+        parts = [cost_parts(row, priced) for row in ordered]
         found.append(StudyPoint(name, ordered, scores, split, parts))
     return found
 
@@ -197,7 +197,7 @@ def seed_noise(by_seed: Sequence[float] | Array, how: Resampling, name: str) -> 
 
 
 def _scores(
-    rows: Sequence[SummaryRow], results: Path, how: Resampling
+    rows: Sequence[RowOfPoint], results: Path, how: Resampling
 ) -> tuple[Scores | None, str | None]:
     """Read the examples of a point's seeds, None unless all have the same."""
     samples, splits = [], set()

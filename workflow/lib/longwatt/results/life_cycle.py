@@ -1,4 +1,4 @@
-"""What a cell's training and its later requests cost: energy, time, memory and money."""
+"""Costs of a cell's training and its later requests: energy, time, memory and money."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longwatt.energy.flags import joined_flags, union
-from longwatt.energy.reduction.reduce import J_PER_KWH
+from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, NO_SOURCE
 from longwatt.layout.wording import is_known
 from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.study.summary_columns import FRONTIER_COSTS
@@ -17,14 +17,14 @@ MS_PER_S = 1000
 PAID_FOR = ("energy", "gpu")
 SOURCES = ("train_energy_source", "inference_energy_source")
 FLAGS = ("train_energy_flags", "inference_energy_flags")
-ESTIMATE, MEASURED, NO_SOURCE = "estimate", "measured", "none"
+MEASURED = "measured"
 
 MeasuredRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class CostParts:
-    """The costs of one training, and of one request to its model; None where unknown.
+    """The costs of a training and of a request to its model, None where unknown.
 
     Attributes:
         train_kwh: energy of the training, 0 of a model that was not trained.
@@ -60,7 +60,7 @@ class CostParts:
 
 
 def life_cycle(training: float | None, request: float | None, requests: float) -> float | None:
-    """Add a training's cost and that of so many requests, None where a part is unknown."""
+    """Add a training's cost and that of its requests, None where unknown."""
     if training is None or (request is None and requests):
         return None
     return training + (requests * request if request is not None else 0.0)
@@ -77,7 +77,7 @@ def costs_by_seed(parts: Sequence[CostParts], requests: float) -> dict[str, list
     }
 
 
-def parts_of(row: MeasuredRow, priced: Iterable[str]) -> CostParts:
+def cost_parts(row: MeasuredRow, priced: Iterable[str]) -> CostParts:
     """Read the costs of a summary's row.
 
     Args:
@@ -130,7 +130,7 @@ def known(row: MeasuredRow, column: str) -> float | None:
 
 
 def energy_words(row: MeasuredRow) -> tuple[str | None, str | None]:
-    """Say how the energy of a life cycle is known, with the flags of both its parts.
+    """Say how the energy of a life cycle is known, and its flags.
 
     Returns:
         "estimate" where training or inference is estimated, else "measured"; None where a part is
@@ -146,7 +146,7 @@ def energy_words(row: MeasuredRow) -> tuple[str | None, str | None]:
 
 def life_cycle_columns(row: MeasuredRow, priced: Sequence[str], requests: float) -> dict[str, Any]:
     """Return the columns of a row's life cycle, `LIFE_CYCLE_COLUMNS` of a summary."""
-    costs = parts_of(row, priced).costs(requests)
+    costs = cost_parts(row, priced).costs(requests)
     source, flags = energy_words(row)
     energy = costs["lifecycle_energy"]
     return {

@@ -35,7 +35,7 @@ def results_of(results: Path, study: str) -> Path:
     return folder
 
 
-def check_results(
+def refuse_outdated(
     folder: Path, changes: Mapping[str, Any], made: Path, job: Callable[[Stages], Stage]
 ) -> str | None:
     """Refuse to choose from results that the study as it is would not give.

@@ -56,7 +56,7 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def sources(results: Path, row: Mapping[str, Any]) -> list[Path]:
-    """Return the paths of all that one row is read from: artefacts, and examples that are there."""
+    """Return the paths that one row is read from, with its examples where they are."""
     examples = results / row["cell"] / "predict" / row["inference"] / "examples.csv"
     return [*artefacts(results, row).values(), *([examples] if examples.is_file() else [])]
 

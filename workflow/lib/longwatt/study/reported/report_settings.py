@@ -158,7 +158,7 @@ def compare_settings(study_id: str, study: StudyDocument, against: str | None) -
 
 
 def answered(study_id: str, study: StudyDocument, currency: str | None) -> dict[str, Any]:
-    """Return the settings of a study's answer: what it is called, and what the choice rests on.
+    """Return the settings of a study's answer: its names, and how it is made.
 
     The currency is that of config.yaml's prices.
     """
