@@ -56,7 +56,8 @@ def write_partial(
     write_power(results, folder / "power", headings, parts, provenance)
     if settings["judge_claims"]["claims"]:
         write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance, results)
-    write_answer(results, settings["answer"], folder / "answer.json", provenance, summary)
+    asked = {**settings["answer"], "title": f"{settings['answer']['title']} (finished cells only)"}
+    write_answer(results, asked, folder / "answer.json", provenance, summary)
     say(f"summary and figures of {len(done)} rows are in {folder}")
 
 
