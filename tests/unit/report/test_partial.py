@@ -56,6 +56,8 @@ def settings_of(cells) -> dict:
     return {
         "rows": rows_of(cells),
         "prices": prices,
+        "scoring": {"bootstrap_resamples": 50, "confidence": 0.95, "seed": 0},
+        "requests": 1000,
         "headings": headings,
         "compare_exits": compared,
         "judge_claims": {"claims": {}},
