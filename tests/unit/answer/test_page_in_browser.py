@@ -470,6 +470,26 @@ def test_unknown_numbers_and_a_cost_of_nothing_are_shown_as_such(browser, tmp_pa
     assert "NA" in column(browser, "lifecycle_energy")
 
 
+def test_a_study_without_points_says_so(browser, tmp_path):
+    facts = {**synthetic_facts(0), "datasets": {}, "claims": []}
+    write_answer_page(facts, tmp_path / "answer.html")
+    browser.errors.clear()
+    browser.open(tmp_path / "answer.html", READY)
+    assert "No cell can be recommended" in browser.text("main")
+    assert browser.evaluate("$('play').hidden") and browser.errors == []
+
+
+def test_points_of_another_split_are_in_the_table_alone(browser, tmp_path):
+    facts = synthetic_facts(12)
+    facts["recommendations"] = {}
+    for point in facts["points"][:3]:
+        point["split"] = "validation"
+    write_answer_page(facts, tmp_path / "answer.html")
+    browser.open(tmp_path / "answer.html", READY)
+    assert browser.evaluate("plot.rows.length") == 9 and len(shown_rows(browser)) == 12
+    assert column(browser, "choice").count("other examples or metric") == 3
+
+
 def test_no_text_of_a_study_runs(browser, tmp_path):
     facts = json.loads(json.dumps(FACTS).replace("LED base", "TITLE").replace("greedy", "POINT"))
     facts["title"] = ATTACK

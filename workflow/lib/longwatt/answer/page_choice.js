@@ -11,12 +11,13 @@ const known = value => typeof value === "number" && Number.isFinite(value);
 // The cost of a point for a number of requests, null where it is unknown.
 function costOf(point, cost, requests) {
   if (requests === FACTS.requests) return point.costs[cost] ?? null;
-  const [once, each] = cost === "lifecycle_energy"
+  const [training, each] = cost === "lifecycle_energy"
     ? [point.costs.train_energy, known(point.joules_per_request)
       ? point.joules_per_request / JOULES_PER_KWH : null]
     : cost === "money" ? [point.money_training, point.money_per_request] : [null, null];
   if (cost !== "lifecycle_energy" && cost !== "money") return point.costs[cost] ?? null;
-  return known(once) && known(each) ? once + requests * each : null;
+  if (known(training) && requests === 0) return training;
+  return known(training) && known(each) ? training + requests * each : null;
 }
 
 // The first of these that any point knows is to be least, as `longwatt choose` has it.

@@ -359,6 +359,7 @@ function listen() {
 }
 
 async function begin() {
+  if (!DATASETS.length) return; // the page says so in words
   $("dataset").append(...DATASETS.map(d => option(d, FACTS.datasets[d].title)));
   $("cost").append(...Object.entries(FACTS.costs).filter(([cost]) => cost !== "money"
     || FACTS.points.some(p => known(p.costs.money))).map(([cost, one]) => option(cost, one.title)));
@@ -381,6 +382,5 @@ async function begin() {
     $("plot").textContent = `The plot cannot be drawn here: ${error.message}. All of its numbers `
       + "are in the table below.";
   }
-  document.body.dataset.ready = "yes";
 }
-begin();
+begin().then(() => { document.body.dataset.ready = "yes"; });
