@@ -54,6 +54,7 @@ class Tab:
     Attributes:
         requests: addresses that pages asked for.
         errors: what scripts complained of.
+        contexts: numbers of the scripts' worlds, a page's own before those of frames in it.
     """
 
     def __init__(self, read: int, write: int) -> None:
@@ -61,6 +62,7 @@ class Tab:
         self._number, self._session = 0, ""
         self.requests: list[str] = []
         self.errors: list[str] = []
+        self.contexts: list[int] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -89,6 +91,10 @@ class Tab:
         match message.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(message["params"]["request"]["url"])
+            case "Runtime.executionContextsCleared":
+                self.contexts.clear()
+            case "Runtime.executionContextCreated":
+                self.contexts.append(message["params"]["context"]["id"])
             case "Runtime.exceptionThrown":
                 self.errors.append(str(message["params"]["exceptionDetails"]))
             case "Log.entryAdded" if message["params"]["entry"]["level"] == "error":
@@ -109,11 +115,13 @@ class Tab:
             width=width, height=height, deviceScaleFactor=1, mobile=width < 500,
         )  # fmt: skip
 
-    def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression, or of what it promises."""
+    def evaluate(self, expression: str, context: int | None = None) -> Any:
+        """Return the value of an expression, or of what it promises, in a page or a frame."""
+        where = {} if context is None else {"contextId": context}
         found = self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+            "Runtime.evaluate",
+            expression=expression, awaitPromise=True, returnByValue=True, **where,
+        )  # fmt: skip
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 

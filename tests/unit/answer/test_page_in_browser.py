@@ -1,5 +1,6 @@
 """Every control of the answer's page is used in Chromium, and the text it must change is read."""
 
+import base64
 import json
 import re
 import time
@@ -468,6 +469,25 @@ def test_unknown_numbers_and_a_cost_of_nothing_are_shown_as_such(browser, tmp_pa
     assert "NA" in column(browser, "memory") and "NA" in column(browser, "seq_len")
     set_to(browser, "requests", 5)
     assert "NA" in column(browser, "lifecycle_energy")
+
+
+def test_the_page_works_within_a_report(browser, page, tmp_path):
+    """Snakemake's report shows pages in a frame, as data: there they have no address."""
+    data = base64.b64encode(page.read_bytes()).decode()
+    kind = "data:text/html;charset=utf8;filename=answer.html;base64"
+    report = tmp_path / "report.html"
+    report.write_text(f"<!doctype html><title>report</title><iframe src='{kind},{data}'></iframe>")
+    browser.errors.clear()
+    browser.open(report, "document.readyState === 'complete'")
+    frame = max(browser.contexts)
+    while not browser.evaluate(READY, frame):
+        time.sleep(0.02)
+    drawn = "document.querySelectorAll('#plot svg path').length"
+    assert browser.evaluate(drawn, frame) > len(NEEDLE)
+    moved = "$('min-score').value = 300; $('min-score').dispatchEvent(new Event('input'))"
+    browser.evaluate(moved, frame)
+    assert "Computed here" in browser.evaluate("$('choice').innerText", frame)
+    assert browser.errors == []
 
 
 def test_a_study_without_points_says_so(browser, tmp_path):
