@@ -194,6 +194,7 @@ def test_a_limit_on_a_cost_moves_the_choice(tab, slider, cost):
     limit = tab.evaluate(f"STATE.need.{slider}")
     assert BY_ID[chosen(tab)]["costs"][cost] <= limit < before
     assert f"too much {slider}" in column(tab, "choice")
+    assert f"within your {slider}." in tab.text("#choice")
     assert "no limit" not in tab.text(f"#max-{slider}-shown")
     set_to(tab, f"max-{slider}", 1000)
     assert tab.text(f"#max-{slider}-shown") == "no limit" and chosen(tab) == BEST
@@ -248,6 +249,15 @@ def test_a_click_compares_a_point_with_the_choice(tab):
     found = re.search(r"([\d.]+) times as much", words)
     assert found is not None and float(found[1]) == pytest.approx(ratio, rel=0.01)
     assert other["model_title"] in tab.text("#looked")
+
+
+def test_a_point_says_which_dominate_it(tab):
+    beaten = next(p for p in NEEDLE if p["frontier"]["lifecycle_energy"]["by"])
+    above = BY_ID[beaten["frontier"]["lifecycle_energy"]["by"][0]]
+    tab.evaluate(f"plot.look({beaten['id']!r})")
+    title = f"{above['model_title']}, {above['seq_len']} tokens, {above['budget_title']}"
+    assert f"dominated by {title}" in tab.text("#looked")
+    assert "on the front in 50 % of resamples" in tab.text("#looked"), "as the facts say"
 
 
 def test_break_even_is_where_both_take_the_same(tab):

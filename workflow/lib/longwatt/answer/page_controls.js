@@ -92,9 +92,11 @@ function describe(id) {
   const point = FACTS.points.find(p => p.id === id);
   if (!point) return "";
   const cost = costOf(point, STATE.cost, STATE.need.requests), notes = notesOn(point);
-  const {status, share} = frontsShown(inDataset().filter(passes)).get(point) ?? {};
-  const on = {on: "on the front", dominated: "not on the front", undecided: "perhaps on the front"};
-  const often = share === null || share === undefined ? "" : ` (in ${percent(share)} of resamples)`;
+  const {status, share, by} = frontsShown(inDataset().filter(passes)).get(point) ?? {};
+  const above = (by ?? []).map(name => FACTS.points.find(p => p.id === name)).filter(Boolean);
+  const on = {on: "on the front", undecided: "perhaps on the front",
+    dominated: `dominated${above.length ? ` by ${above.map(titleOf).join(" and by ")}` : ""}`};
+  const often = known(share) ? ` (on the front in ${percent(share)} of resamples)` : "";
   return `${titleOf(point)}${notes ? ` (${notes})` : ""}: score ${scoreWords(point)}, `
     + `${FACTS.costs[STATE.cost].title.toLowerCase()} ${inUnit(STATE.cost, cost)}`
     + `${status ? `, ${on[status]}${often}` : ""}.`

@@ -69,7 +69,9 @@ function choiceWords(found, need, dataset) {
       + `${need.score.toFixed(1)} with a margin for other examples`
     : `${cellsIn(good.length)} not told from the best score `
       + `(${titleOf(top)}, ${top.score.toFixed(1)}) or at most 1 point below it`;
-  words.push(`It has the ${by} of ${among}.`);
+  const limits = Object.keys(LIMITS).filter(name => need[name] !== null);
+  const within = limits.length ? `, within your ${limits.join(", ")}` : "";
+  words.push(`It has the ${by} of ${among}${within}.`);
   if (found.unpriced.length) {
     words.push(`${cellsIn(found.unpriced.length)} could not be considered: the cost is unknown.`);
   }
@@ -108,7 +110,8 @@ function comparedWords(chosen, other, requests) {
   if (known(value)) {
     const around = low === null ? "" : ` (${low.toFixed(1)} to ${high.toFixed(1)}, paired)`;
     words.push(`Its score is ${value < 0 ? "lower" : "higher"} by ${Math.abs(value).toFixed(1)} `
-      + `points than that of the choice; difference ${value.toFixed(1)}${around}.`);
+      + `points than that of the choice; difference ${value.toFixed(1)}${around}.`
+      + (low <= 0 && high >= 0 && low !== null ? " The scores cannot be told apart." : ""));
   }
   const [own, theirs] = [chosen, other].map(p => costOf(p, "lifecycle_energy", requests));
   if (known(own) && known(theirs) && own > 0) {
