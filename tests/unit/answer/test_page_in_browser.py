@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from statistics import NormalDist, stdev
 
+import numpy as np
 import pytest
 
 from longwatt.answer.page import write_answer_page
+from longwatt.results.frontier import on_front
 from tests.answer_facts import REQUESTS, synthetic_facts
 from tests.chromium import Tab, browsing
 
@@ -547,3 +549,26 @@ def test_the_page_asks_for_nothing(page: Path):
     assert not re.search(r"(?:src|href|action|poster|data)=['\"]?(?:https?:)?//", text)
     assert not re.search(r"<link|@import|url\(|<base|<iframe", text)
     assert "default-src 'none'" in text
+
+
+def test_the_table_stays_sorted_when_the_choice_moves(tab):
+    press_button(tab, "#cells thead [data-column=lifecycle_energy] button")
+    set_to(tab, "requests", 2)
+    shown = [float(text) for text in column(tab, "lifecycle_energy")]
+    assert shown == sorted(shown) and len(shown) == len(NEEDLE)
+
+
+def test_fronts_on_the_page_are_those_of_the_summary(tab):
+    """The same points by the same rule, but for fewer resamples (`longwatt.results.frontier`)."""
+    costs = np.array([point["costs"]["inference_time"] for point in NEEDLE])
+    draws = np.array([point["resampled"] for point in NEEDLE])
+    share = np.mean([on_front(drawn, costs) for drawn in draws.T], axis=0)
+    line = on_front(np.array([point["score"] for point in NEEDLE]), costs)
+    found = tab.evaluate(
+        "[...fronts(inDataset(), 'inference_time', FACTS.requests)].map(([p, f]) => [p.id, f])"
+    )
+    by_id = dict(found)
+    for point, one, on in zip(NEEDLE, share, line, strict=True):
+        assert by_id[point["id"]]["share"] == pytest.approx(float(one))
+        assert by_id[point["id"]]["line"] == bool(on)
+    assert {one["status"] for one in by_id.values()} >= {"on", "dominated"}

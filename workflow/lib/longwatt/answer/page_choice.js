@@ -139,12 +139,22 @@ function certainty(points, need, cost, chosen) {
   return same.length / chosen.resampled.length;
 }
 
-const dominates = (other, p, cost, score) => cost(other) <= cost(p) && score(other) >= score(p)
-  && (cost(other) < cost(p) || score(other) > score(p));
+// Find the points that no other beats: costs no more, scores no less, and one is better.
+function onFront(points, cost, score) {
+  const order = [...points].sort((p, q) => cost(p) - cost(q)), found = new Set();
+  let cheaper = -Infinity;
+  for (let start = 0, end = 0; start < order.length; start = end) {
+    while (end < order.length && cost(order[end]) === cost(order[start])) end += 1;
+    const alike = order.slice(start, end), top = Math.max(...alike.map(score));
+    alike.filter(p => score(p) === top && top > cheaper).forEach(p => found.add(p));
+    cheaper = Math.max(cheaper, top);
+  }
+  return found;
+}
 
 // Whether one point that costs no more decidedly scores no less than another.
 function beats(one, other, cost) {
-  if (one === other || cost(one) > cost(other)) return false;
+  if (one === other || cost(one) > cost(other) || one.score < other.score) return false;
   const {low} = difference(one, other);
   return cost(one) < cost(other) ? low >= 0 : low > 0;
 }
@@ -153,21 +163,24 @@ function beats(one, other, cost) {
 // it among all.
 function fronts(points, name, requests) {
   const cost = p => costOf(p, name, requests);
-  const priced = points.filter(p => known(cost(p)) && known(p.score) && !p.diverged);
-  const resampled = priced.every(p => p.resampled);
-  return new Map(points.map(p => {
-    if (!priced.includes(p)) return [p, {status: null, share: null, line: false}];
-    const line = !priced.some(q => dominates(q, p, cost, q => q.score));
-    if (!resampled) return [p, {status: line ? "on" : "dominated", share: null, line}];
-    let on = 0;
-    p.resampled.forEach((_, n) => {
-      on += !priced.some(q => dominates(q, p, cost, q => q.resampled[n]));
-    });
-    const share = on / p.resampled.length;
-    const status = priced.some(q => beats(q, p, cost)) ? "dominated"
-      : share >= FACTS.confidence ? "on" : "undecided";
-    return [p, {status, share, line}];
-  }));
+  const priced = points.filter(p => known(cost(p)) && known(p.score) && !p.diverged)
+    .sort((p, q) => q.score - p.score); // those that beat most come first
+  const line = onFront(priced, cost, p => p.score);
+  const found = new Map(points.map(p => [p, {status: null, share: null, line: line.has(p)}]));
+  if (!priced.length || priced.some(p => !paired(p, priced[0]))) {
+    priced.forEach(p => { found.get(p).status = line.has(p) ? "on" : "dominated"; });
+    return found;
+  }
+  const count = priced[0].resampled.length, often = new Map(priced.map(p => [p, 0]));
+  for (let n = 0; n < count; n++) {
+    onFront(priced, cost, p => p.resampled[n]).forEach(p => often.set(p, often.get(p) + 1));
+  }
+  for (const p of priced) {
+    const share = often.get(p) / count, beaten = priced.some(q => beats(q, p, cost));
+    const status = beaten ? "dominated" : share >= FACTS.confidence ? "on" : "undecided";
+    Object.assign(found.get(p), {status, share});
+  }
+  return found;
 }
 
 // From how many requests on a point takes less energy than another that costs less to train.

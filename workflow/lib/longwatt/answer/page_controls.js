@@ -235,6 +235,7 @@ function update() {
   showControls();
   showChoice(found);
   showTable(found, front);
+  if (STATE.sort) sortTable(STATE.sort.column, STATE.sort.descending);
   showCompared(found);
   showLegend(points);
   $("plot-text").textContent = plotText(rows, points, found);
@@ -372,7 +373,6 @@ async function begin() {
   $("play").hidden = false;
   $("max-money").parentElement.hidden = !FACTS.points.some(p => known(p.costs.money));
   $("narrow").open = innerWidth > 830; // else the plot would be far below
-  if (STATE.sort) sortTable(STATE.sort.column, STATE.sort.descending);
   listen();
   update();
   try {

@@ -138,8 +138,7 @@ function specification(width, height, state, rows, limits) {
       {name: "colour", type: "ordinal", domain: MODELS, range: MODELS.map(colourOf)},
       {name: "shape", type: "ordinal", domain: MODELS, range: MODELS.map(shapeOf)}],
     axes: [
-      axis("bottom", "x", `${title} (${unit})`, Math.max(3, Math.round(width / 110)),
-        state.log ? "~g" : "~g"),
+      axis("bottom", "x", `${title} (${unit})`, Math.max(3, Math.round(width / 110)), "~g"),
       axis("left", "y", `Score (${scoreName(state.dataset)})`, 6)],
     marks: marks(), config: {font: "system-ui, sans-serif"},
   };

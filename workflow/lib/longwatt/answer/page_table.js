@@ -56,7 +56,9 @@ function sortTable(column, descending) {
     const less = typeof one === "number" ? one - other : String(one).localeCompare(other);
     return descending ? -less : less;
   };
-  BODY.append(...[...ROWS].sort(order).map(({row}) => row));
+  const sorted = [...ROWS].sort(order).map(({row}) => row);
+  // Rows that stay where they are keep the focus.
+  if (sorted.some((row, place) => row !== BODY.rows[place])) BODY.append(...sorted);
   for (const head of HEADS) {
     if (head.dataset.column === column) {
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");

@@ -34,11 +34,14 @@ function notesOn(point) {
     flags.length ? `energy flagged ${flags.join(", ")}` : ""].filter(Boolean).join(", ");
 }
 
-function titleOf(point) {
+// Axes behind a model's name, where points of a dataset differ in them.
+const TOLD_BY = ["budget_title", "protocol", "inference"];
+const titleOf = point => once("title", [point], () => {
+  const beside = FACTS.points.filter(p => p.dataset === point.dataset);
+  const telling = TOLD_BY.filter(axis => new Set(beside.map(p => p[axis])).size > 1);
   return [point.model_title, point.seq_len === null ? "" : `${point.seq_len} tokens`,
-    point.budget_title, [point.protocol, point.inference].filter(Boolean).join(" ")]
-    .filter(Boolean).join(", ");
-}
+    ...telling.map(axis => point[axis])].filter(Boolean).join(", ");
+});
 
 function scoreWords(point) {
   if (!known(point.score)) return NA;
