@@ -183,7 +183,8 @@ def test_a_least_score_lets_a_cheaper_cell_do(tab):
     assert tab.text("#min-score-shown") == f"{least:.1f}"
     assert f"{len(able)} cells that keep {least:.1f} with a margin" in tab.text("#choice")
     assert {"score too low", "score not surely enough"} <= set(column(tab, "choice"))
-    assert tab.evaluate("document.querySelectorAll('#plot .mark-rule line').length") > len(NEEDLE)
+    tab.wait("plot.view.data('limit_y').length === 1")
+    assert tab.evaluate("plot.view.data('limit_y')[0].at") == pytest.approx(least)
 
 
 @pytest.mark.parametrize(

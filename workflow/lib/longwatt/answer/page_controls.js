@@ -82,10 +82,16 @@ function paragraph(text) {
 }
 
 // The study's own places towards the front where these are its points and requests.
+let lastFronts = {key: "", found: new Map()}; // limits that move do not change them
 function frontsShown(points) {
-  const found = fronts(points, STATE.cost, STATE.need.requests);
-  if (STATE.need.requests !== FACTS.requests || !inDataset().every(passes)) return found;
-  return new Map([...found].map(([p, own]) => [p, {...own, ...p.frontier?.[STATE.cost]}]));
+  const key = JSON.stringify([STATE.dataset, STATE.cost, STATE.need.requests, STATE.hidden]);
+  if (key === lastFronts.key) return lastFronts.found;
+  const computed = fronts(points, STATE.cost, STATE.need.requests);
+  const whole = STATE.need.requests === FACTS.requests && inDataset().every(passes);
+  const found = !whole ? computed : new Map([...computed].map(([p, own]) =>
+    [p, {...own, ...p.frontier?.[STATE.cost]}]));
+  lastFronts = {key, found};
+  return found;
 }
 
 function describe(id) {

@@ -84,8 +84,9 @@ const axis = (orient, scale, title, ticks, format) => ({orient, scale, title, fo
   gridOpacity: 0.14});
 
 const at = {x: {scale: "x", field: "x"}, y: {scale: "y", field: "score"}};
+const MARKED = "(datum.chosen || datum.id === looked || datum.id === compared)";
 const ring = (test, size, dash, colour = "currentColor") => ({type: "symbol",
-  from: {data: "points"}, interactive: false, encode: {update: {...at, fill: {value: null},
+  from: {data: "marked"}, interactive: false, encode: {update: {...at, fill: {value: null},
     size: {value: size}, stroke: {value: colour}, strokeWidth: {value: 2.5},
     strokeDash: {value: dash}, opacity: {signal: `${test} ? 1 : 0`}}}});
 
@@ -102,11 +103,10 @@ function marks() {
     {type: "line", from: front, clip: true, interactive: false, encode: {update: {...at,
       stroke: {value: "currentColor"}, strokeWidth: {value: 1.4}, opacity: {value: 0.7},
       interpolate: {value: "step-after"}}}},
-    {type: "rule", from: {data: "points"}, clip: true, interactive: false, encode: {update: {
+    {type: "rule", from: {data: "ranged"}, clip: true, interactive: false, encode: {update: {
       x: at.x, y: {scale: "y", field: "low"}, y2: {scale: "y", field: "high"},
-      stroke: {scale: "colour", field: "model"}, strokeWidth: {value: 1.5}, opacity: {
-        signal: "datum.chosen || datum.id === looked || datum.id === compared ? 1 : "
-          + "datum.line ? 0.5 : 0"}}}},
+      stroke: {scale: "colour", field: "model"}, strokeWidth: {value: 1.5},
+      opacity: {signal: `${MARKED} ? 1 : 0.5`}}}},
     {type: "symbol", name: "dots", from: {data: "points"}, clip: true, encode: {update: {...at,
       shape: {scale: "shape", field: "model"}, size: {value: 110},
       fill: {scale: "colour", field: "model"}, fillOpacity: {field: "opacity"},
@@ -129,7 +129,11 @@ function specification(width, height, state, rows, limits) {
     description: "Score against cost", width, height, autosize: {type: "fit", contains: "padding"},
     padding: 4, signals: signals(state.log, xdom, ydom),
     data: [
-      {name: "points", values: rows}, {name: "front", values: front.sort((a, b) => a.x - b.x)},
+      {name: "points", values: rows},
+      {name: "marked", source: "points", transform: [{type: "filter", expr: MARKED}]},
+      {name: "ranged", source: "points",
+        transform: [{type: "filter", expr: `datum.line || ${MARKED}`}]},
+      {name: "front", values: front.sort((a, b) => a.x - b.x)},
       {name: "limit_x", values: limits.x}, {name: "limit_y", values: limits.y}],
     scales: [
       {name: "x", type: state.log ? "log" : "linear", range: "width", zero: false,
