@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,23 @@ def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     assert row["wasted_energy_kwh"] == "0.0" and float(row["joules_per_example"]) > 0
     assert row["train_gco2e"] == "NA", "no intensity was given"
     assert "(estimated)" in (project.results / "tables/energy.md").read_text()
+    _choose(project, row)
+
+
+def _choose(project, row) -> None:
+    """The front of life-cycle energy, and the command that chooses by it."""
+    kwh = float(row["train_energy_kwh"]) + 1e6 * float(row["joules_per_example"]) / 3.6e6
+    assert float(row["lifecycle_energy_kwh"]) == pytest.approx(kwh)
+    assert row["frontier_lifecycle_energy"] in ("on", "undecided", "dominated")
+    assert 0 <= float(row["frontier_lifecycle_energy_share"]) <= 1
+    assert "front (life-cycle energy)" in (project.results / "tables/summary.md").read_text()
+    command = [sys.executable, "-m", "longwatt", "choose", "--study", "tiny"]
+    done = subprocess.run(
+        command, cwd=project.path, env=project.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Take " in done.stdout and "(random weights)" in done.stdout
+    assert "estimated" in done.stdout and "had no part in the choice" in done.stdout
 
 
 @pytest.mark.long

@@ -125,7 +125,7 @@ def test_random_weights_estimates_and_unknown_energy_are_said(study):
     for row in study.rows:
         row |= {"train_energy_source": "estimate", "train_energy_flags": "short"}
     said = words(choose_cell(points_of(study), Limits(), HOW))
-    assert "kWh (estimated; flagged short)" in said[2]
+    assert "(estimated; flagged short)" in said[2]
     assert "energy with a meter" in said[-1]
     for row in study.rows:
         row |= {"train_energy_kwh": None, "joules_per_example": None}

@@ -8,18 +8,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt.answer.break_even import break_even_table
+from tabulate import tabulate
+
+from longwatt.answer.break_even import BreakEven, break_even_table
 from longwatt.answer.choice import Choice, Limits, choose_cell
 from longwatt.answer.facts import answer_facts
 from longwatt.answer.imported import UnreadableResults, read_imported
 from longwatt.answer.measured import read_points
 from longwatt.answer.page import write_answer_page
 from longwatt.answer.points import AnswerPoint, PointTitles, main_fields, point_titles
-from longwatt.answer.words import choice_words, even_words, front_points
+from longwatt.answer.words import choice_words, front_points
 from longwatt.command_line import finite, positive_number
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
@@ -31,6 +34,12 @@ from longwatt.study.reported.report_settings import answered
 from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
 
 MOST_COMPARED = 8  # cells in the table of break-even requests
+WIDTH = 98  # of what is printed
+SIDES = ("first", "second")
+TABLE_WORDS = (
+    "Every two cells on the front: the requests after which both have taken as much energy, and "
+    "which of the two takes less before and after."
+)
 
 
 def run_choose(given: argparse.Namespace) -> int:
@@ -76,13 +85,17 @@ def choice_text(
     """Return the text that is printed of one dataset's choice."""
     dataset = choice.points[0].dataset
     heading = settings["titles"].get(dataset, dataset)
-    lines = [heading, *(f"  {line}" for line in choice_words(choice, titles, how,
-                                                             settings["currency"]))]  # fmt: skip
+    said = [*choice_words(choice, titles, how, settings["currency"])]
+    table: list[str] = []
     if choice.chosen:
-        lines += [f"  Its cell: {', '.join(choice.chosen.cells)}"] if choice.chosen.cells else []
-        lines += _exits(choice.chosen, settings)
-        lines += break_even_lines(choice, titles)
-    return "\n".join([*lines, ""])
+        said += [f"Its cell: {', '.join(choice.chosen.cells)}"] if choice.chosen.cells else []
+        said += _exits(choice.chosen, settings)
+        words, *table = break_even_lines(choice, titles) or [""]
+        said += [words] if words else []
+    how_wide: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
+    ends = {"initial_indent": "  ", "subsequent_indent": "    "}
+    lines = [textwrap.fill(one, WIDTH, **ends, **how_wide) for one in said]
+    return "\n".join([heading, *lines, *table, ""])
 
 
 def break_even_lines(choice: Choice, titles: PointTitles) -> list[str]:
@@ -91,12 +104,16 @@ def break_even_lines(choice: Choice, titles: PointTitles) -> list[str]:
     table = break_even_table(shown)
     if not table:
         return []
-    lines = [
-        f"    {titles[one.id]} and {titles[other.id]}: "
-        f"{even_words(even, (titles[one.id], titles[other.id]))}"
-        for one, other, even in table
-    ]
-    return ["  Break-even, of every two cells on the front:", *lines]
+    rows = [_even_row(even, (titles[one.id], titles[other.id])) for one, other, even in table]
+    head = ("first", "second", "break-even", "before", "after")
+    shown = tabulate(rows, head, disable_numparse=True, colalign=("left", "left", "right"))
+    return [TABLE_WORDS, *(f"    {row}".rstrip() for row in shown.splitlines())]
+
+
+def _even_row(even: BreakEven, names: tuple[str, str]) -> list[str]:
+    less = ["both" if place is None else SIDES[place] for place in (even.few, even.many)]
+    requests = "none" if even.requests is None else f"{even.requests:,.0f}"
+    return [*names, requests, *less]
 
 
 def _exits(point: AnswerPoint, settings: Mapping[str, Any]) -> list[str]:
@@ -104,7 +121,7 @@ def _exits(point: AnswerPoint, settings: Mapping[str, Any]) -> list[str]:
     if point.exit_rule is None:
         return []
     command = f"python -m longwatt.exits choose --study {settings['study']} --model {point.model}"
-    return [f"  Examples leave it early; `{command}` chooses among its thresholds alone."]
+    return [f"Examples leave it early; `{command}` chooses among its thresholds alone."]
 
 
 Read = tuple[list[AnswerPoint], dict[str, Any], list[str]]

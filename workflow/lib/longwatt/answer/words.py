@@ -10,8 +10,9 @@ import numpy as np
 from longwatt.answer.break_even import BreakEven, break_even
 from longwatt.answer.choice import COST_UNITS, KEPT, Choice
 from longwatt.answer.points import AnswerPoint
-from longwatt.energy.reduction.reduce import ESTIMATE
+from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH
 from longwatt.layout.wording import (
+    NA,
     RANDOM_WEIGHTS,
     beside_energy,
     how_many,
@@ -23,6 +24,7 @@ from longwatt.metrics.resampling import Resampling, percentile_interval
 from longwatt.metrics.score_intervals import paired_difference
 from longwatt.results.contenders import normal_draws
 from longwatt.results.frontier import on_front
+from longwatt.results.series import WH
 
 COST_TITLES = {
     "train_energy": "Training energy",
@@ -31,7 +33,10 @@ COST_TITLES = {
     "memory": "Peak memory of training",
     "money": "Life-cycle cost",
 }
+SCORE_WORDS = {"f1": "F1", "score": "points", "accuracy": "% accuracy",
+               "rouge_geometric_mean": "ROUGE (geometric mean)"}  # fmt: skip
 SURE_ENOUGH = 0.95  # share of resamples from which nothing more is asked for
+SMALL_KWH = 1e-5  # less is written in joules
 MANY_TIMES = 100  # times today's examples that nobody will collect
 ENOUGH_SEEDS = 3
 
@@ -165,7 +170,8 @@ def _stated(choice: Choice) -> str:
     assert choice.chosen is not None
     point = choice.stated[choice.chosen.id]
     ends = "" if point.low is None else f" ({interval(point.low, point.high)})"
-    score = f"{point.score:.1f} {point.score_name}{ends}"
+    metric = SCORE_WORDS.get(point.score_name, point.score_name)
+    score = f"{point.score:.1f} {metric}{ends}"
     if choice.halved:
         number = how_many(point.examples or 0, "example")
         return f"On the other half ({number}), which had no part in the choice, it scores {score}."
@@ -186,8 +192,11 @@ def _takes(choice: Choice, currency: str | None) -> str:
         )
     else:
         said = beside_energy(point.energy_source == ESTIMATE, point.energy_flags)
-        training = f"{short(costs['train_energy'])} kWh of it for the training"
-        first = f"Training and {requests:,.0f} requests take {short(energy)} kWh{said}, {training}"
+        train = costs["train_energy"]
+        first = (
+            f"Training and {requests:,.0f} requests take {energy_text(energy)}{said}, "
+            f"{energy_text(train)} of it for the training"
+        )
     units = {**COST_UNITS, "money": currency or ""}
     named = {"inference_time": "a request", "memory": "training", "money": "all of it"}
     more = [
@@ -223,6 +232,17 @@ def _even_words(one: Neighbour, choice: Choice, titles: Mapping[str, str]) -> st
         return ""
     names = titles[one.point.id], titles[choice.chosen.id]
     return " " + even_words(one.even, names)
+
+
+def energy_text(kwh: float | None) -> str:
+    """Write an energy in the unit that fits its size."""
+    if kwh is None:
+        return NA
+    if kwh == 0 or kwh >= 1:
+        return f"{short(kwh)} kWh"
+    if kwh >= SMALL_KWH:
+        return f"{short(WH.per_kwh * kwh)} Wh"
+    return f"{short(J_PER_KWH * kwh)} J"
 
 
 def even_words(even: BreakEven, names: tuple[str, str]) -> str:

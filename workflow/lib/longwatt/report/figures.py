@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ from longwatt.provenance.stamps import write_json
 from longwatt.report.energy_figures import energy_by_phase
 from longwatt.report.published_figure import beside_published_scores, called
 from longwatt.results import series as plotted
+from longwatt.results.frontier import BEATEN, ON_FRONT, OPEN, on_front
 from longwatt.results.series import SERIES, any_diverged, place_of, with_series
 from longwatt.results.summary import read_summary
 from longwatt.study.reported import published as theirs
@@ -60,6 +62,8 @@ class Cost:
         scale: factor from the column's unit to the label's.
         missing: what an empty panel says; by default that the column is NA.
         axis: linear or log; None to choose by the range of all panels.
+        front: the cost of the summary's frontier that it shows; None for others.
+        more_is_better: True of a speed.
     """
 
     column: str
@@ -68,6 +72,8 @@ class Cost:
     scale: float = 1.0
     missing: str = ""
     axis: str | None = None
+    front: str | None = None
+    more_is_better: bool = False
 
 
 # Costs that depend on the threads of a job on the CPU.
@@ -78,16 +84,30 @@ COST_AXES = {
     "power_efficiency": Cost(
         "train_power_efficiency", "Training power efficiency (samples/s/W)", **_ENERGY
     ),
-    "training_energy": Cost("train_energy_kwh", "Training energy (Wh)", scale=1000, **_ENERGY),
+    "training_energy": Cost(
+        "train_energy_kwh", "Training energy (Wh)", scale=1000, front="train_energy", **_ENERGY
+    ),
+    "lifecycle_energy": Cost(
+        "lifecycle_energy_kwh", "Energy of training and all requests (Wh)", scale=1000,
+        front="lifecycle_energy", source="lifecycle_energy_source", missing=NO_ENERGY,
+    ),
     "training_speed": Cost(
         "train_samples_per_second", "Training speed, validations included (samples/s)"
     ),
-    "inference_speed": Cost("inference_samples_per_second", "Inference speed (samples/s)"),
+    "inference_speed": Cost(
+        "inference_samples_per_second", "Inference speed (samples/s)",
+        front="inference_time", more_is_better=True,
+    ),
     "training_time": Cost("train_runtime_s", "Training time, validations included (s)"),
     "gpu_utilization": Cost("mean_gpu_utilization_pct", "Mean GPU utilisation (%)", missing=NO_GPU),
     "gpu_memory": Cost("mean_gpu_memory_gib", "Mean GPU memory in use (GiB)", missing=NO_GPU),
-    "peak_memory": Cost("peak_memory_gib", "Peak memory of a training process (GiB)"),
-}
+    "peak_memory": Cost(
+        "peak_memory_gib", "Peak memory of a training process (GiB)", front="memory"
+    ),
+}  # fmt: skip
+# How strongly a point is drawn, by its place towards the front.
+FAINTNESS = {BEATEN: 0.25, OPEN: 0.6, ON_FRONT: 1.0}
+FRONT: dict[str, Any] = {"color": "0.2", "linewidth": 1.3, "zorder": 1.5}
 
 
 def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenance: Any) -> None:
@@ -212,7 +232,9 @@ def _figure(
         if known:
             leads = not all(panel.close for panel in shown)
             shown_leads = table if leads else table.assign(score_lead=None, majority=None)
-            _legend(figure, styles, titles, shown_leads, published)
+            fronts = [f"frontier_{panel.cost.front}" for panel in shown]
+            placed = any(name in table and table[name].notna().any() for name in fronts)
+            _legend(figure, styles, titles, shown_leads, published, placed)
         drawing.lay_out(figure)
         for axis, drawn in zip(axes, lines, strict=True):
             label_ends(axis, drawn)
@@ -221,10 +243,22 @@ def _figure(
 
 def _in_unit(cost: Cost, summary: pd.DataFrame) -> Cost:
     """Write a cost in the unit that fits its size, equal in all figures."""
+    if cost.column == "lifecycle_energy_kwh" and cost.column in summary:
+        return _of_life_cycle(cost, summary)
     if cost.column != "train_energy_kwh":
         return cost
     unit, (name, _, _) = plotted.energy_unit(summary), cost.label.rpartition(" (")
     return replace(cost, label=f"{name} ({unit.name})", scale=unit.per_kwh)
+
+
+def _of_life_cycle(cost: Cost, summary: pd.DataFrame) -> Cost:
+    """Name the requests of a life cycle, in kWh if any takes one or more."""
+    whole = bool((summary[cost.column].astype(float) >= 1).any())
+    unit = plotted.KWH if whole else plotted.WH
+    requests = summary["requests"].dropna()
+    words = f"{requests.iloc[0]:,.0f} requests" if len(requests) else "all requests"
+    label = f"Energy of training and {words} ({unit.name})"
+    return replace(cost, label=label, scale=unit.per_kwh)
 
 
 def drawn_points(
@@ -233,7 +267,7 @@ def drawn_points(
     """Make one row per point of a panel: means over seeds, with an interval.
 
     Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, diverged,
-    flags, seeds, threads.
+    flags, seeds, threads, place (towards the front; None where that is not known).
     """
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
@@ -252,9 +286,17 @@ def drawn_points(
             "flags": flags.joined_flags(flags.union(group[named])) or "" if named in group else "",
             "seeds": len(group),
             "threads": _threads(group, cost.column),
+            "place": _place(group, cost),
         }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _place(group: pd.DataFrame, cost: Cost) -> str | None:
+    """Return the place of a point towards the front of a cost, None where it is not known."""
+    column = f"frontier_{cost.front}"
+    found = group[column].dropna() if column in group else group["seq_len"].iloc[:0]
+    return None if found.empty else str(found.iloc[0])
 
 
 def _threads(rows: pd.DataFrame, column: str) -> frozenset[str]:
@@ -311,6 +353,7 @@ def _draw_panel(
         return []
     if cost.axis == "log":
         drawing.logarithmic(axis)
+    _draw_front(axis, known, cost)
     lines = [(key, line.sort_values("seq_len")) for key, line in known.groupby(SERIES, sort=False)]
     for key, line in lines:
         _draw_line(axis, line, styles[tuple(key)])
@@ -346,14 +389,35 @@ def _draw_published(axis: Axes, line: pd.DataFrame, style: FigureStyle) -> None:
     axis.plot(x, theirs_, linestyle="none", markersize=7, **HOLLOW, **style)
 
 
+def _draw_front(axis: Axes, known: pd.DataFrame, cost: Cost) -> None:
+    """Draw the best score of the shown points at every cost, where their places are known."""
+    there = known[known["place"].notna()]
+    if there.empty:
+        return
+    costs = -there["x"] if cost.more_is_better else there["x"]
+    free = on_front(there["y"].to_numpy(float), costs.to_numpy(float))
+    front = there[free].sort_values("x")
+    x, y = (np.repeat(front[name].to_numpy(float), 2) for name in ("x", "y"))
+    # Steps as corners, which labels keep off.
+    corners = (x[:-1], y[1:]) if cost.more_is_better else (x[1:], y[:-1])
+    axis.plot(*corners, gid=ON_FRONT, **FRONT)
+
+
 def _draw_line(axis: Axes, line: pd.DataFrame, style: FigureStyle) -> None:
-    x, y = line["x"], line["y"]
-    errors = drawing.half_widths(y, line["low"], line["high"])
-    axis.errorbar(x, y, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
+    axis.plot(line["x"], line["y"], linewidth=1.8, color=style["color"], alpha=_line_alpha(line))
+    for alpha, own in line.groupby(line["place"].map(FAINTNESS).fillna(1.0)):
+        errors = drawing.half_widths(own["y"], own["low"], own["high"])
+        options: Any = {"capsize": 3, "markersize": 7, "linestyle": "none", "alpha": alpha}
+        axis.errorbar(own["x"], own["y"], yerr=errors, **options, **style)
     lost = line[line["diverged"]]
     axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
     capped = line.dropna(subset=["ceiling"])
     axis.plot(capped["x"], capped["ceiling"], "_--", linewidth=1.2, color=style["color"])
+
+
+def _line_alpha(line: pd.DataFrame) -> float:
+    """Draw lines between points faintly where it is the points that count."""
+    return 0.35 if line["place"].notna().any() else 1.0
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:
@@ -372,9 +436,13 @@ def _legend(
     titles: FigureTitles,
     table: pd.DataFrame,
     published: Published,
+    placed: bool,
 ) -> None:
     names = {key: plotted.series_name(key, titles, table) for key in styles}
     handles = [Line2D([], [], label=names[key], **style) for key, style in styles.items()]
+    if placed:
+        handles.append(Line2D([], [], label="front: no shown point is better; faint: dominated",
+                              **{**FRONT, "zorder": 1}))  # fmt: skip
     leads = "; ".join(_leads(table))
     if leads:
         handles.append(Line2D([], [], linestyle=":", color="0.35", label=leads))

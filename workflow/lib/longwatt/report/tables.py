@@ -51,6 +51,11 @@ FLAG_NOTES = {
     "wasted_energy_flags": "flags: wasted",
     "inference_energy_flags": "flags: inference",
 }
+# The fronts that the table of all cells may show, the first that is known.
+FRONT_TITLES = {
+    "lifecycle_energy": "front (life-cycle energy)",
+    "inference_time": "front (time of a request)",
+}
 Row = Mapping[str, Any]
 Titles = Mapping[str, str]
 
@@ -61,8 +66,9 @@ def readable(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
     An estimated energy says so in its cell, and an unknown value is NA.
     """
     unit = points.energy_unit(summary)
+    front = _shown_front(summary)
     rows = [
-        _row(row, titles, unit, _baselines(row, summary), more)
+        _row(row, titles, unit, _baselines(row, summary), more, _front(row, front))
         for row, more in zip(records(summary), exit_columns(summary), strict=True)
     ]
     return _without_alike(rows)
@@ -199,7 +205,7 @@ def _baselines(row: Any, summary: pd.DataFrame) -> dict[str, str]:
 
 
 def _row(
-    row: Row, titles: Titles, unit: EnergyUnit, baselines: Titles, exits: Titles
+    row: Row, titles: Titles, unit: EnergyUnit, baselines: Titles, exits: Titles, front: Titles
 ) -> dict[str, str]:
     confidence = row["score_confidence"]
     confidence = points.CONFIDENCE if pd.isna(confidence) else float(confidence)
@@ -211,6 +217,7 @@ def _row(
         **exits,
         **baselines,
         "ceiling": number(row["score_ceiling"]),
+        **front,
         "training (s)": number(row["train_runtime_s"]),
         "of it validations (s)": number(row["validation_s"]),
         f"training energy ({unit.name})": _energy(row, "train", unit),
@@ -221,6 +228,22 @@ def _row(
         "steps": number(row["steps"], ".0f"),
         "ended by": ending_words(row),
     }
+
+
+def _shown_front(summary: pd.DataFrame) -> str | None:
+    """Name the cost whose front the table shows: life-cycle energy, or time without any."""
+    named = (f"frontier_{cost}" for cost in FRONT_TITLES)
+    return next((name for name in named if name in summary and summary[name].notna().any()), None)
+
+
+def _front(row: Row, column: str | None) -> dict[str, str]:
+    """Write the place of a point towards a front, nothing where no point has one."""
+    if column is None:
+        return {}
+    title = FRONT_TITLES[column.removeprefix("frontier_")]
+    if not is_known(row[column]):
+        return {title: NA}
+    return {title: f"{row[column]} ({percent(row[f'{column}_share'])})"}
 
 
 def _score(group: pd.DataFrame) -> str:

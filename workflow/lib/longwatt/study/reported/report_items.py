@@ -37,6 +37,7 @@ OF_THE_STUDY = "Figures of the study"
 COST_FIGURES = {
     "power_efficiency": (ENERGY_CATEGORY, "power efficiency"),
     "training_energy": (ENERGY_CATEGORY, "training energy"),
+    "lifecycle_energy": (ENERGY_CATEGORY, "energy of training and requests"),
     "training_speed": (SPEED_CATEGORY, "training speed"),
     "inference_speed": (SPEED_CATEGORY, "inference speed"),
     "training_time": (SPEED_CATEGORY, "training time"),
