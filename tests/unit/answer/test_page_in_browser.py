@@ -130,6 +130,14 @@ def test_another_dataset_brings_its_own_answer(tab):
     assert {BY_ID[name]["dataset"] for name in shown_rows(tab)} == {"govreport"}
 
 
+def test_the_other_datasets_recommendations_lead_to_them(tab):
+    words = FACTS["recommendations"]["govreport"]["words"][0]
+    assert f"Govreport (synthetic): {words}" in tab.text("#choice .others")
+    press_button(tab, "#choice .others button")
+    assert tab.evaluate("$('dataset').value") == tab.evaluate("DATASETS[1]")
+    assert "Needle (synthetic): Take" in tab.text("#choice .others")
+
+
 def test_a_diverged_cell_is_named_and_never_chosen(tab):
     set_to(tab, "dataset", "qmsum", "change")
     assert "diverged" in column(tab, "choice")

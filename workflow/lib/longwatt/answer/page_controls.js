@@ -72,7 +72,31 @@ function showChoice(found) {
   how.textContent = given ? "The study's recommendation, chosen on one half of the examples and "
     + "stated on the other." : "Computed here from what you set, on all examples.";
   $("choice").dataset.chosen = found.chosen?.id ?? "";
-  $("choice").replaceChildren(heading, ...words.map(paragraph), how);
+  $("choice").replaceChildren(heading, ...words.map(paragraph), how, otherDatasets());
+}
+
+// The study's recommendations for the other datasets, each a way to it.
+function otherDatasets() {
+  const list = document.createElement("ul");
+  list.className = "others";
+  for (const name of DATASETS.filter(one => one !== STATE.dataset)) {
+    const item = document.createElement("li"), button = document.createElement("button");
+    Object.assign(button, {type: "button", textContent: FACTS.datasets[name].title});
+    button.addEventListener("click", () => { goTo(name); $("dataset").focus(); });
+    item.append(button, `: ${FACTS.recommendations[name]?.words?.[0] ?? "no recommendation"}`);
+    list.append(item);
+  }
+  return list;
+}
+
+// Show another dataset, without limits: scores of two mean different things.
+function goTo(dataset) {
+  STATE.dataset = dataset;
+  STATE.hidden = {model: [], budget: [], seq_len: []};
+  Object.assign(STATE.need, noLimits());
+  STATE.compared = "";
+  makeFilters();
+  update();
 }
 
 function paragraph(text) {
@@ -306,14 +330,7 @@ const option = (value, text) => Object.assign(document.createElement("option"),
   {value, textContent: text});
 
 function listen() {
-  $("dataset").addEventListener("change", event => {
-    STATE.dataset = event.target.value;
-    STATE.hidden = {model: [], budget: [], seq_len: []};
-    Object.assign(STATE.need, noLimits());
-    STATE.compared = "";
-    makeFilters();
-    update();
-  });
+  $("dataset").addEventListener("change", event => goTo(event.target.value));
   $("cost").addEventListener("change", event => { STATE.cost = event.target.value; update(); });
   $("log").addEventListener("change", event => { STATE.log = event.target.checked; update(); });
   $("every-dataset").addEventListener("change", event => {
@@ -352,10 +369,7 @@ function listen() {
   }));
   ROWS.forEach(({row, id}) => row.querySelector(".name").addEventListener("click", () => {
     const point = FACTS.points.find(p => p.id === id);
-    if (point.dataset !== STATE.dataset) {
-      STATE.dataset = point.dataset;
-      makeFilters();
-    }
+    if (point.dataset !== STATE.dataset) goTo(point.dataset);
     compare(id);
   }));
   addEventListener("hashchange", () => { recall(); makeFilters(); update(); });

@@ -78,7 +78,8 @@ function signals(log, xdom, ydom) {
 }
 
 const axis = (orient, scale, title, ticks, format) => ({orient, scale, title, format, grid: true,
-  tickCount: ticks, labelOverlap: true, labelColor: "currentColor", titleColor: "currentColor",
+  tickCount: ticks, labelOverlap: true, labelSeparation: 8,
+  labelColor: "currentColor", titleColor: "currentColor",
   titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 13, titlePadding: 8,
   domainColor: "currentColor", tickColor: "currentColor", gridColor: "currentColor",
   gridOpacity: 0.14});
