@@ -12,7 +12,7 @@ COSTS = {
     "memory": ("Peak memory", "GiB"),
     "money": ("Cost", "money"),
 }
-DATASETS = {"needle": "f1", "qmsum": "rouge", "govreport": "rouge"}
+DATASETS = {"needle": "f1", "qmsum": "rouge_geometric_mean", "govreport": "rouge_geometric_mean"}
 MODELS = {"led": "LED base", "pegasus": "BigBird-Pegasus", "t5": "LongT5", "small": "LED small"}
 LENGTHS, BUDGETS = (1024, 2048, 4096), {"one": "1 GPU", "two": "2 GPUs"}
 REQUESTS, RESAMPLES, POINTS = 1_000_000, 200, 64

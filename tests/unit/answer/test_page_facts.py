@@ -13,7 +13,12 @@ from tests.answer_facts import synthetic_facts
 
 def test_energy_comes_first_where_any_is_known():
     assert default_cost(synthetic_facts(3)["points"]) == "lifecycle_energy"
-    assert default_cost(synthetic_facts(3, energy=False)["points"]) == "inference_time"
+    timed = synthetic_facts(3, energy=False)["points"]
+    assert default_cost(timed) == "inference_time"
+    for point in timed:
+        point["costs"] = {**point["costs"], "inference_time": None}
+    assert default_cost(timed) == "memory"
+    assert default_cost([]) == "lifecycle_energy"
 
 
 def test_caveats_stand_beside_the_name():

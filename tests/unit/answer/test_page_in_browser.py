@@ -126,7 +126,7 @@ def test_the_plot_draws_every_point_of_the_dataset(tab):
 def test_another_dataset_brings_its_own_answer(tab):
     set_to(tab, "dataset", "govreport", "change")
     assert chosen(tab) == FACTS["recommendations"]["govreport"]["chosen"]
-    assert "Govreport" in tab.text("#choice") and "rouge" in tab.text("#plot")
+    assert "Govreport" in tab.text("#choice") and "ROUGE" in tab.text("#plot")
     assert {BY_ID[name]["dataset"] for name in shown_rows(tab)} == {"govreport"}
 
 
@@ -464,7 +464,9 @@ def test_no_energy_known_shows_time_and_says_why(browser, tmp_path):
     facts = synthetic_facts(energy=False)
     write_answer_page(facts, tmp_path / "answer.html")
     browser.open(tmp_path / "answer.html", READY)
-    assert "No energy is known" in browser.text("#axis-reason")
+    assert browser.text("#axis-reason") == (
+        "No energy of 1,000,000 requests is known, so the axis shows time per request."
+    )
     assert browser.evaluate("$('cost').value") == "inference_time"
     assert browser.text("#max-energy-shown") == "not known"
     assert browser.evaluate("$('max-energy').disabled")

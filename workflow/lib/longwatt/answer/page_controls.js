@@ -387,7 +387,8 @@ async function begin() {
   $("cost").append(...Object.entries(FACTS.costs).filter(([cost]) => cost !== "money"
     || FACTS.points.some(p => known(p.costs.money))).map(([cost, one]) => option(cost, one.title)));
   $("axis-reason").textContent = FACTS.default_cost === "lifecycle_energy" ? ""
-    : "No energy is known, so the axis shows the time per request.";
+    : `No energy of ${amount(FACTS.requests)} requests is known, so the axis shows `
+      + `${FACTS.costs[FACTS.default_cost].title.toLowerCase()}.`;
   recall();
   makeFilters();
   $("play").hidden = false;

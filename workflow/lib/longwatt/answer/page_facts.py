@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-from longwatt.answer.choice import KEPT
+from longwatt.answer.choice import KEPT, OBJECTIVES
+from longwatt.answer.words import SCORE_WORDS
 from longwatt.layout.wording import ESTIMATED, NA, RANDOM_WEIGHTS, is_known, number
 from longwatt.study.summary_columns import FRONTIER_COSTS
 
-DEFAULT_COST, WITHOUT_ENERGY = "lifecycle_energy", "inference_time"
 DOMINATING = 3  # points that the page names; answer.json has all
 EMBEDDED = (
     "id", "dataset", "model", "model_title", "seq_len", "budget", "budget_title", "protocol",
@@ -62,7 +62,12 @@ def page_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         "costs": {name: facts["costs"][name] for name in FRONTIER_COSTS if name in facts["costs"]},
         "default_cost": default_cost(facts["points"]),
         "datasets": {
-            name: {**one, "field": own.get(name)} for name, one in facts["datasets"].items()
+            name: {
+                **one,
+                "score_name": SCORE_WORDS.get(one["score_name"], one["score_name"]),
+                "field": own.get(name),
+            }
+            for name, one in facts["datasets"].items()
         },
         "points": [_embedded(point) for point in facts["points"]],
         "recommendations": {
@@ -91,9 +96,8 @@ def main_fields_of(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def default_cost(points: Sequence[Mapping[str, Any]]) -> str:
-    """Name the cost that is shown first: energy if any is known, else time."""
-    known = any(is_known(point["costs"].get(DEFAULT_COST)) for point in points)
-    return DEFAULT_COST if known else WITHOUT_ENERGY
+    """Name the cost that is shown first: that of the choice, energy where any is known."""
+    return next((name for name in OBJECTIVES if _any_known(points, name)), OBJECTIVES[0])
 
 
 def _embedded(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ const ENERGY_COSTS = ["train_energy", "lifecycle_energy"];
 function short(value) {
   if (!known(value)) return NA;
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(2);
+  if (size !== 0 && (size < 1e-3 || size >= 1e7)) { // as Python writes it: 1.23e-05
+    return value.toExponential(2).replace(/([+-])(\d)$/, "$10$2");
+  }
   return value.toLocaleString("en", {maximumSignificantDigits: size >= 1000 ? 21 : 3,
     maximumFractionDigits: size >= 100 ? 0 : 6});
 }
