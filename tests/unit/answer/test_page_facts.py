@@ -38,6 +38,14 @@ def test_money_has_a_column_in_its_currency_where_some_is_known():
     assert columns(facts)["money"] == "Cost (EUR)"
 
 
+def test_columns_that_no_point_fills_are_left_out():
+    facts = synthetic_facts(2)
+    for point in facts["points"]:
+        point |= {"seq_len": None, "budget": "", "seeds": []}
+    assert not {"seq_len", "budget", "seeds"} & set(columns(facts))
+    assert set(columns(facts)) >= {"inference", "score", "memory"}
+
+
 def test_rows_have_a_cell_for_every_column_and_say_what_is_unknown():
     facts = synthetic_facts(2)
     first = facts["points"][0]

@@ -113,7 +113,7 @@ def test_the_studys_own_recommendation_is_shown_first(tab):
     assert chosen(tab) == BEST
     words = tab.text("#choice")
     assert all(text in words for text in FACTS["recommendations"]["needle"]["words"])
-    assert "93 % of the resamples" in words and "one half of the examples" in words
+    assert "93 % of the resamples" in words and "the study's own recommendation" in words
     assert column(tab, "choice").count("chosen") == 1
 
 

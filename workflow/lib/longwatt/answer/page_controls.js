@@ -69,8 +69,8 @@ function showChoice(found) {
   heading.textContent = FACTS.datasets[STATE.dataset].title;
   const how = document.createElement("p");
   how.className = "small";
-  how.textContent = given ? "The study's recommendation, chosen on one half of the examples and "
-    + "stated on the other." : "Computed here from what you set, on all examples.";
+  how.textContent = given ? "This is the study's own recommendation."
+    : "Computed here from what you set, on all examples.";
   $("choice").dataset.chosen = found.chosen?.id ?? "";
   $("choice").replaceChildren(heading, ...words.map(paragraph), how, otherDatasets());
 }

@@ -19,6 +19,7 @@ EMBEDDED = (
     "costs", "joules_per_request", "money_training", "money_per_request", "energy_source",
     "energy_flags", "energy_words", "device", "resampled",
 )  # fmt: skip
+SAID = ("seq_len", "budget", "inference", "seeds")  # columns that imported results may lack
 RECOMMENDED = ("chosen", "sure", "words", "nearest", "min_score")
 VERDICT_MARKS = {"supported": "good", "contradicted": "bad", "not decidable": "open"}
 
@@ -123,17 +124,20 @@ def notes_on(point: Mapping[str, Any]) -> str:
 
 
 def columns(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headings of the table by their keys, money only where some is known."""
+    """Return the headings of the table by their keys, without those that no point fills."""
+    points = facts["points"]
     costs = {
         name: f"{facts['costs'][name]['title']} ({_unit(facts, name)})"
         for name in FRONTIER_COSTS
-        if name in facts["costs"] and (name != "money" or _any_known(facts["points"], name))
+        if name in facts["costs"] and (name != "money" or _any_known(points, name))
     }
-    return {
+    titles = {
         "cell": "Model", "dataset": "Dataset", "choice": "Choice", "front": "Front",
         "seq_len": "Tokens", "score": "Score", **costs, "budget": "Budget",
         "inference": "Inference", "seeds": "Seeds",
     }  # fmt: skip
+    absent = {name for name in SAID if not any(point.get(name) for point in points)}
+    return {name: title for name, title in titles.items() if name not in absent}
 
 
 def _unit(facts: Mapping[str, Any], name: str) -> str:
