@@ -83,8 +83,9 @@ def main() -> None:
     parser.add_argument("--halvings", type=int, default=200)
     given = parser.parse_args()
     how = Resampling()
-    columns = ("chosen", "no choice that fails there", "more energy, median",
-               "points lost, median", "at most 5 % and 1 point")  # fmt: skip
+    columns = (
+        "chosen", "no failing choice", "more energy", "points lost", "at most 5 % and 1 point",
+    )  # fmt: skip
     print(f"| asked for | {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|")
     for dataset, points in main_fields(read_points(given.results, how)).items():

@@ -31,7 +31,8 @@ def results(tmp_path_factory):
                 "n_examples": 1_000_000, "train_kwh": round(draw.uniform(0.1, 4), 3),
                 "joules_per_request": round(draw.uniform(1, 20), 3) if number else "NA",
                 "ms_per_request": round(draw.uniform(5, 80), 2),
-                "memory_gib": round(draw.uniform(4, 40), 2), "energy": "measured",
+                "memory_gib": round(draw.uniform(4, 40), 2) if number > 1 else "NA",
+                "energy": "measured",
             })  # fmt: skip
     return path
 

@@ -10,6 +10,7 @@ import pytest
 from longwatt import datasets
 from longwatt.datasets import squad_articles
 from longwatt.datasets.records import DatasetError, download
+from longwatt.datasets.shared_documents import documents_of_source
 
 OPTIONS = {"words_per_document": 40, "train": 12, "validation": 4, "test": 4}
 PARAGRAPHS, QUESTIONS = 5, 2
@@ -173,3 +174,12 @@ def test_the_real_articles_hold_what_their_evidence_says():
             assert len(words_of(record)) == 200
             ends = zip(record.references[0].split(), record.evidence, strict=True)
             assert all(record.input[:end].endswith(word) for word, end in ends)
+
+
+def test_questions_on_one_article_share_it(carrier):
+    ids = [record.id for _, record in all_records()]
+    found = documents_of_source("squad_articles", ids)
+    assert found == {id_: id_.split("-")[0] for id_ in ids} and len(set(found.values())) > 3
+    assert documents_of_source("squad_articles", ["unknown"]) == {}
+    (carrier / "squad.json").unlink()
+    assert documents_of_source("squad_articles", ids) == {}, "the package may have gone since"

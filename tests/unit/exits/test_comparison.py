@@ -7,11 +7,14 @@ import shutil
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from longwatt.exits.comparison import compare_exits
 from longwatt.exits.measured import read_cell
 from longwatt.exits.statistics import accuracy_at
+from longwatt.metrics.resampling import Resampling
+from longwatt.metrics.score_intervals import small_sample_factor, wider_ends
 from tests.exit_results import LAYERS, SCORING, SPLITS, answer, write_study
 
 SETTINGS = {"equal_accuracy_points": 0, **SCORING}
@@ -119,7 +122,7 @@ def test_speedup_at_equal_accuracy_is_that_of_a_slow_paired_bootstrap(made, foun
 
     source = np.random.default_rng(0)
     values = [
-        speedup(drawn)
+        speedup(np.argsort(standard.ids)[drawn])
         for count in (64, 64, 64, 8)
         for drawn in source.integers(0, 240, (count, 240))
     ]
@@ -182,6 +185,23 @@ def test_baselines_of_another_encoder_or_seed_are_not_compared(study):
     comparison = of(run(folder, cells))
     assert comparison["standard"] is None
     assert [one["model"] for one in comparison["efficient"]] == ["efficient1"]
+
+
+def test_examples_of_shared_documents_are_drawn_together(study, found):
+    """Four documents of sixty examples each say less of a gain than 240 of their own."""
+    folder, cells = study
+    for path in folder.rglob("predict/*/examples.csv"):
+        rows = pd.read_csv(path)
+        answers = rows.sort_values("id")["id"].tolist()
+        rows.insert(1, "document", [f"d{answers.index(id_) // 60}" for id_ in rows["id"]])
+        rows.to_csv(path, index=False)
+    name = "accuracy_over_efficient"
+    apart, together = of(found), of(run(folder, cells))
+    assert together[name] == pytest.approx(apart[name])
+    widths = [one[f"{name}_ci_high"] - one[f"{name}_ci_low"] for one in (apart, together)]
+    assert widths[1] > widths[0]
+    points = measured((folder, cells), "exits", "last-b1")
+    assert len(set(points.documents.values())) == 4
 
 
 def test_a_standard_baseline_of_other_examples_gives_no_paired_speedup(study):
@@ -255,12 +275,16 @@ def test_accuracy_over_efficient_is_the_least_at_their_times(made, found):
 
     source = np.random.default_rng(0)
     values = [
-        gain(drawn) for count in (64, 64, 64, 8) for drawn in source.integers(0, 240, (count, 240))
+        gain(np.argsort(ours[0].ids)[drawn])
+        for count in (64, 64, 64, 8)
+        for drawn in source.integers(0, 240, (count, 240))
     ]
     comparison = of(found)
     assert comparison["accuracy_over_efficient"] == pytest.approx(gain(np.arange(240)))
     ends = tuple(comparison[f"accuracy_over_efficient_ci_{end}"] for end in ("low", "high"))
-    assert ends == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    factor = small_sample_factor([1] * 240, Resampling(200))
+    known = wider_ends(gain(np.arange(240)), np.percentile(values, [2.5, 97.5]), factor)
+    assert 1 < factor < 1.05 and ends == pytest.approx(known)
 
 
 def test_an_efficient_baseline_outside_our_times_is_not_compared(study):

@@ -162,6 +162,11 @@ def test_programs_find_every_number(pages):
          {"column": "score", "of": {"seq_len": 64, "model": ["a", "b", "c"]}, "to": {"value": 26.6},
          "at_least": 8, "at_most": 12},
          "score of model a, b or c, seq_len 64, less 26.6: at least 8 and at most 12"),
+        ("equivalent",
+         {"column": "score", "of": {"attention": "fast"}, "to": {"attention": "stock"},
+          "within": 0.5},
+         "score of attention fast, less that of the same cell with attention stock: equivalent "
+         "within ±0.5"),
         ("ratio",
          {"column": "score", "to": {"model": "b", "seq_len": "longer"}, "above": 1, "share": 0.5},
          "score of every cell, divided by that of the same cell with model b, any longer "
@@ -178,6 +183,25 @@ def test_programs_find_every_number(pages):
 )  # fmt: skip
 def test_a_test_in_words(kind, given, words):
     assert words_of_test(kind, given) == words
+
+
+def test_an_equivalence_says_which_interval_it_prints(tmp_path):
+    test = {"equivalent": {"column": "score", "to": {"value": 22}, "within": 2}}
+    axes = {"dataset": "d", "model": "led", "seq_len": 64, "budget": "cpu",
+            "protocol": "generated", "inference": "greedy", "cell": "c", "seed": 1}  # fmt: skip
+    known = {"score": 22.0, "score_ci_low": 21.0, "score_ci_high": 23.0, "initialisation": "x"}
+    settings = {
+        "claims": {"same": {"statement": "It is the same.", "tests": [test]}},
+        "cells": [{**axes, "left_out": None}],
+    }
+    summary = as_file(tmp_path, row(**axes, **known))
+    write_claims(summary, tmp_path / "claims.json", settings, {})
+    text = single_spaced((tmp_path / "claims.md").read_text())
+    assert (
+        "Not significant is not the same" in text
+        and "| same | It is the same. | supported |" in text
+    )
+    assert "| d | 22 | 0 | -1 to 1 | holds |" in text or "| 0 | -1 to 1 | holds |" in text
 
 
 def test_another_confidence_is_said():

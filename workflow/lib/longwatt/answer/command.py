@@ -34,7 +34,7 @@ from longwatt.study.reported.report_settings import answered
 from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
 
 MOST_COMPARED = 8  # cells in the table of break-even requests
-WIDTH = 98  # of what is printed
+WIDTH = 96  # of what is printed
 SIDES = ("first", "second")
 TABLE_WORDS = (
     "Every two cells on the front: the requests after which both have taken as much energy, and "
@@ -92,9 +92,9 @@ def choice_text(
         said += _exits(choice.chosen, settings)
         words, *table = break_even_lines(choice, titles) or [""]
         said += [words] if words else []
-    how_wide: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
-    ends = {"initial_indent": "  ", "subsequent_indent": "    "}
-    lines = [textwrap.fill(one, WIDTH, **ends, **how_wide) for one in said]
+    wrapped: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
+    wrapped |= {"initial_indent": "  ", "subsequent_indent": "    "}
+    lines = [textwrap.fill(one, WIDTH, **wrapped) for one in said]
     return "\n".join([heading, *lines, *table, ""])
 
 

@@ -8,7 +8,7 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from longwatt.answer.choice import KEPT, OBJECTIVES
-from longwatt.answer.words import SCORE_WORDS
+from longwatt.answer.words import METRIC_WORDS
 from longwatt.layout.wording import ESTIMATED, NA, RANDOM_WEIGHTS, is_known, number
 from longwatt.study.summary_columns import FRONTIER_COSTS
 
@@ -65,7 +65,7 @@ def page_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         "datasets": {
             name: {
                 **one,
-                "score_name": SCORE_WORDS.get(one["score_name"], one["score_name"]),
+                "score_name": METRIC_WORDS.get(one["score_name"], one["score_name"]),
                 "field": own.get(name),
             }
             for name, one in facts["datasets"].items()

@@ -33,7 +33,7 @@ COST_TITLES = {
     "memory": "Peak memory of training",
     "money": "Life-cycle cost",
 }
-SCORE_WORDS = {"f1": "F1", "score": "points", "accuracy": "% accuracy",
+METRIC_WORDS = {"f1": "F1", "score": "points", "accuracy": "% accuracy",
                "rouge_geometric_mean": "ROUGE (geometric mean)"}  # fmt: skip
 SURE_ENOUGH = 0.95  # share of resamples from which nothing more is asked for
 SMALL_KWH = 1e-5  # less is written in joules
@@ -170,7 +170,7 @@ def _stated(choice: Choice) -> str:
     assert choice.chosen is not None
     point = choice.stated[choice.chosen.id]
     ends = "" if point.low is None else f" ({interval(point.low, point.high)})"
-    metric = SCORE_WORDS.get(point.score_name, point.score_name)
+    metric = METRIC_WORDS.get(point.score_name, point.score_name)
     score = f"{point.score:.1f} {metric}{ends}"
     if choice.halved:
         number = how_many(point.examples or 0, "example")

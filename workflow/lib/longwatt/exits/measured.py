@@ -18,6 +18,7 @@ from longwatt.exits.replay import rule_of
 from longwatt.models.exits.rules import LAST
 from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.results.differences import machine_of
+from longwatt.results.example_scores import DOCUMENT
 
 MeasuredFacts = Mapping[str, Any]
 EARLY_EXIT_KIND, STANDARD_KIND, EFFICIENT_KIND = "early_exit", "standard", "efficient"
@@ -50,6 +51,7 @@ class Measured:
         train_seconds_per_sample: of the cell's training steps.
         machine: what it was measured on (`longwatt.results.differences.machine_of`).
         trained_on: what the cell was trained on.
+        documents: of the examples, by id, where examples share some; empty otherwise.
     """
 
     cell: MeasuredFacts
@@ -66,6 +68,7 @@ class Measured:
     train_seconds_per_sample: float
     machine: MeasuredFacts = field(default_factory=dict)
     trained_on: MeasuredFacts = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -159,7 +162,9 @@ def _measured(
         rows = {row["id"]: row for row in json_rows(folder / "predictions.jsonl")}
     path = folder / "examples.csv"
     with read_from(path), path.open(encoding="utf-8", newline="") as stream:
-        right = {row["id"]: float(row["accuracy"]) for row in csv.DictReader(stream)}
+        scored = {row["id"]: row for row in csv.DictReader(stream)}
+        right = {id_: float(row["accuracy"]) for id_, row in scored.items()}
+        documents = {id_: row[DOCUMENT] for id_, row in scored.items() if DOCUMENT in row}
     inference = read_artefact(folder / "inference.json")
     # The settings are the artefact's, or the study's where it has none.
     stamped = (inference.get("provenance") or {}).get("settings") or {}
@@ -184,6 +189,7 @@ def _measured(
         train_seconds_per_sample=training["train_s"] / training["samples"],
         machine=machine_of(inference),
         trained_on=machine_of(training),
+        documents=documents,
     )
 
 

@@ -10,7 +10,15 @@ import numpy as np
 
 from longwatt.exits.measured import Measured
 from longwatt.metrics import resampling
-from longwatt.metrics.resampling import FULL_SCORE, Array, percentile_interval
+from longwatt.metrics.document_samples import DocumentSample, sizes_drawn, with_documents
+from longwatt.metrics.resampling import (
+    FULL_SCORE,
+    Array,
+    Resampling,
+    Sample,
+    percentile_interval,
+)
+from longwatt.metrics.score_intervals import small_sample_factor, wider_ends
 
 ENOUGH_BATCHES = 5  # fewer say too little of how batches differ
 
@@ -44,6 +52,7 @@ class Draws:
         untimed: why `times` says too little for an interval; empty where it does not.
         unlike: share of examples that points may answer otherwise though they answer nearly all
             alike; else None.
+        factor: by which few examples or documents widen the interval of a gain in accuracy.
     """
 
     accuracy: Array
@@ -52,11 +61,13 @@ class Draws:
     times: Array
     untimed: str = ""
     unlike: float | None = None
+    factor: float = 1.0
 
     @classmethod
     def of(cls, points: Sequence[Measured], settings: ResamplingSettings) -> Draws:
         """Resample the examples of points that predicted the same ones.
 
+        Documents are drawn where examples share some, as in every comparison of scores.
         At batch size 1 an example's time is its own, and is resampled with it. In larger batches
         it is that of others as well. Whole batches are resampled then, each point's apart from its
         examples' answers.
@@ -64,16 +75,22 @@ class Draws:
         pairs = [pair for point in points if (pair := point.in_order(points[0].ids))]
         assert len(pairs) == len(points), "points of other examples are left out before"
         right, seconds = (np.stack(columns, axis=1) for columns in zip(*pairs, strict=True))
-        sums = _resampled(np.concatenate([right, seconds], axis=1), settings)
-        accuracies, times = np.split(sums / len(right), 2, axis=1)
+        columns = np.concatenate([right, seconds], axis=1)
+        sample = _sample(points, columns)
+        accuracies, times = np.split(sample.draws(*_how(settings)), 2, axis=1)
         untimed = ""
         if points[0].batch_size > 1:
             drawn = [_ratios(one.batches, settings, place) for place, one in enumerate(points, 1)]
             times = np.stack(drawn, axis=1)
             if min(len(point.batches) for point in points) < ENOUGH_BATCHES:
                 untimed = f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval"
-        unlike = resampling.unlike_share(right - right[:, :1], settings["confidence"])
-        return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times, untimed, unlike)
+        beside = sample.values[:, : len(points)] - sample.values[:, :1]
+        if isinstance(sample, DocumentSample):
+            beside = sample.means_of_documents(beside)
+        unlike = resampling.unlike_share(beside, settings["confidence"])
+        factor = small_sample_factor(sizes_drawn(sample), Resampling.of(settings))
+        means = right.mean(axis=0), seconds.mean(axis=0)
+        return cls(*means, accuracies, times, untimed, unlike, factor)
 
     def interval(self, found: Array, settings: ResamplingSettings) -> OptionalEnds:
         """Return the interval of resampled values, None where they say too little of times."""
@@ -157,10 +174,13 @@ def accuracy_over_efficient(
 
 
 def _allowing(value: float, draws: Draws, ends: OptionalEnds) -> OptionalEnds:
-    """Widen the interval of a gain by examples that may be unlike nearly identical ones."""
+    """Widen the interval of a gain for few examples, and for ones unlike nearly identical ones."""
     low, high = ends
-    if draws.unlike is None or low is None or high is None:
+    if low is None or high is None:
         return ends
+    low, high = wider_ends(value, (low, high), draws.factor)
+    if draws.unlike is None:
+        return low, high
     kept, reach = (1 - draws.unlike) * value, FULL_SCORE * draws.unlike
     return min(low, kept - reach), max(high, kept + reach)
 
@@ -183,6 +203,13 @@ def _speedups(accuracy: Array, seconds: Array, settings: ResamplingSettings) -> 
     return np.where(np.isinf(fastest), np.nan, seconds[:, 0] / fastest)
 
 
+def _sample(points: Sequence[Measured], columns: Array) -> Sample:
+    """Gather columns (examples, any) of points' examples, by document where these are known."""
+    known = next((point.documents for point in points if point.documents), None)
+    sample = Sample.of(points[0].ids, columns, score=lambda means: means)
+    return with_documents(sample, known)
+
+
 def _ratios(columns: Array, settings: ResamplingSettings, place: int = 0) -> Array:
     """Divide the sums of two columns in every resample, `place` setting draws apart."""
     sums = _resampled(columns, settings, place)
@@ -190,5 +217,10 @@ def _ratios(columns: Array, settings: ResamplingSettings, place: int = 0) -> Arr
 
 
 def _resampled(columns: Array, settings: ResamplingSettings, place: int = 0) -> Array:
-    resamples, seed = settings["bootstrap_resamples"], settings["seed"] + place
+    resamples, seed = _how(settings, place)
     return resampling.resampled_sums(columns, resamples=resamples, seed=seed)
+
+
+def _how(settings: ResamplingSettings, place: int = 0) -> tuple[int, int]:
+    """Return the number of resamples, and the seed of a place."""
+    return settings["bootstrap_resamples"], settings["seed"] + place

@@ -45,6 +45,11 @@ class DocumentSample(Sample):
         np.add.at(sums, list(self.documents), values)
         return sums
 
+    def means_of_documents(self, values: Array) -> Array:
+        """Average values (examples, columns) over the examples of every document."""
+        means: Array = self.by_document(values) / self.by_document(np.ones((len(values), 1)))
+        return means
+
     @property
     def is_proportion(self) -> bool:
         """False: answers about one document are not independent, as a proportion wants."""
@@ -74,6 +79,14 @@ def _numbered(sample: Sample, documents: Sequence[Any]) -> Sample:
 def documents_of(sample: Sample) -> tuple[int, ...] | None:
     """Return the number of each example's document, None where examples are drawn."""
     return sample.documents if isinstance(sample, DocumentSample) else None
+
+
+def sizes_drawn(sample: Sample) -> Array:
+    """Return the number of rows of each example or document that is drawn."""
+    rows = np.asarray(sample.rows, float)
+    if isinstance(sample, DocumentSample) and sample.count > 1:
+        return sample.by_document(rows[:, None])[:, 0]
+    return rows
 
 
 def part_of(sample: Sample, ids: Sequence[str]) -> Sample:

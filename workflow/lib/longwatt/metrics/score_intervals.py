@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longwatt.metrics import resampling
-from longwatt.metrics.document_samples import DocumentSample, drawn_alike, part_of
+from longwatt.metrics.document_samples import DocumentSample, drawn_alike, part_of, sizes_drawn
 from longwatt.metrics.resampling import (
     FULL_SCORE,
     WILSON,
@@ -67,7 +67,9 @@ def at_confidence(scores: Scores, confidence: float | None) -> Scores:
     """Have a score's intervals made at another confidence, None for its own."""
     if confidence is None or confidence == scores.how.confidence:
         return scores
-    return Scores(scores.samples, scores.how._replace(confidence=confidence))
+    found = Scores(scores.samples, scores.how._replace(confidence=confidence))
+    vars(found)["draws"] = scores.draws  # which no confidence changes
+    return found
 
 
 def mean_of_scores(scores: Scores) -> Interval:
@@ -178,10 +180,9 @@ def _unlike_documents(first: Scores, second: Scores | None = None) -> Ends | Non
     sample, other = first.samples[0], 0.0 if second is None else second.values
     if not isinstance(sample, DocumentSample) or np.shape(other) not in ((), first.values.shape):
         return None
-    means = sample.by_document(first.values - other) / sample.by_document(
-        np.ones((len(first.ids), 1))
+    share = resampling.unlike_share(
+        sample.means_of_documents(first.values - other), first.how.confidence
     )
-    share = resampling.unlike_share(means, first.how.confidence)
     if share is None:
         return None
     kept = (1 - share) * (first.value - (0.0 if second is None else second.value))
@@ -200,10 +201,7 @@ def _widened(value: float, found: Interval, scores: Scores, wider: Ends | None) 
     factor = small_sample_factor(sizes, scores.how)
     if resampling.FEW_DIFFER in found.method and not isinstance(scores.samples[0], DocumentSample):
         factor = 1.0  # ends by Wilson's interval, which holds for few examples
-    low, high = found.ends  # which may be infinite
-    if factor > 1:
-        low -= (factor - 1) * max(0.0, value - low)
-        high += (factor - 1) * max(0.0, high - value)
+    low, high = wider_ends(value, found.ends, factor)
     if wider:
         low, high = min(low, wider[0]), max(high, wider[1])
     method = found.method.replace("over examples", f"over {words}")
@@ -213,11 +211,9 @@ def _widened(value: float, found: Interval, scores: Scores, wider: Ends | None) 
 def _sizes(scores: Scores) -> tuple[Array, str]:
     """Return the size of each example or document that is drawn, and what they are in words."""
     sample = scores.samples[0]
-    sizes, words = np.asarray(sample.rows, float), "examples"
-    if isinstance(sample, DocumentSample) and sample.count == 1:
-        words = f"{words} {ONE_DOCUMENT}"
-    elif isinstance(sample, DocumentSample):
-        sizes, words = sample.by_document(sizes[:, None])[:, 0], f"{sample.count} documents"
+    sizes, words = sizes_drawn(sample), "examples"
+    if isinstance(sample, DocumentSample):
+        words = f"{sample.count} documents" if sample.count > 1 else f"examples {ONE_DOCUMENT}"
     elif len(sizes) < FEW_UNITS:
         words = f"{len(sizes)} examples"
     few = independent_units(sizes) < FEW_UNITS
@@ -244,6 +240,15 @@ def small_sample_factor(sizes: Sequence[float] | Array, how: Resampling) -> floa
     tail = (1 + (1 - how.confidence) / 2 * (how.resamples - 1)) / (how.resamples + 1)
     wanted = _students_t(how.confidence, units - 1) * math.sqrt(units / (units - 1))
     return wanted / -NormalDist().inv_cdf(tail)
+
+
+def wider_ends(value: float, ends: Ends, factor: float) -> Ends:
+    """Move the ends of an interval away from its number by a factor, 1 or more."""
+    if factor == 1:  # ends may be infinite
+        return ends
+    low, high = ends
+    more = factor - 1
+    return low - more * max(0.0, value - low), high + more * max(0.0, high - value)
 
 
 @cache
