@@ -4,6 +4,7 @@ from longwatt.answer.page_facts import (
     claim_rows,
     columns,
     default_cost,
+    energy_notes,
     notes_on,
     page_facts,
     point_rows,
@@ -44,6 +45,18 @@ def test_columns_that_no_point_fills_are_left_out():
         point |= {"seq_len": None, "budget": "", "seeds": []}
     assert not {"seq_len", "budget", "seeds"} & set(columns(facts))
     assert set(columns(facts)) >= {"inference", "score", "memory"}
+
+
+def test_what_is_estimated_flagged_and_unknown_is_explained():
+    facts = synthetic_facts(64)
+    facts["points"][0] |= {"energy_source": None, "energy_flags": ["short", "shared_gpu"]}
+    text = " ".join(energy_notes(facts))
+    assert text.startswith(facts["energy"]["words"][0])
+    assert "read from no meter" in text and "Measured energy" in text and "is NA" in text
+    assert "Flag short: the energy is of less than 5 s" in text and "energy_log.md" in text
+    imported = {"imported": True, "energy_source": "estimate"}
+    words = energy_notes({"points": [imported], "energy": {"words": []}})
+    assert words == ["Imported results say themselves how their energy is known."]
 
 
 def test_rows_have_a_cell_for_every_column_and_say_what_is_unknown():

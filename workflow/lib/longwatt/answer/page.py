@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from longwatt.answer.facts import study_facts
-from longwatt.answer.page_facts import claim_rows, columns, page_facts, point_rows
+from longwatt.answer.page_facts import claim_rows, columns, energy_notes, page_facts, point_rows
 from longwatt.answer.vega import packed_vega
 from longwatt.files import sha256, whole_file
 from longwatt.layout.pages import HTML
@@ -79,6 +79,7 @@ def answer_page(facts: Mapping[str, Any]) -> str:
         columns=columns(facts),
         rows=point_rows(facts),
         claims=claim_rows(facts),
+        energy=energy_notes(facts),
         style=Markup((HERE / STYLE).read_text(encoding="utf-8")),
         scripts=Markup(scripts),
         data=Markup(json_in_script(page_facts(facts))),

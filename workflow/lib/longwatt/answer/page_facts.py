@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from longwatt.answer.choice import KEPT, OBJECTIVES
 from longwatt.answer.words import METRIC_WORDS
+from longwatt.energy.flags import DISCLAIMED
+from longwatt.energy.reduction.reduce import ESTIMATE
 from longwatt.layout.wording import ESTIMATED, NA, RANDOM_WEIGHTS, is_known, number
+from longwatt.results.life_cycle import MEASURED
 from longwatt.study.summary_columns import FRONTIER_COSTS
 
 DOMINATING = 3  # points that the page names; answer.json has all
@@ -20,6 +23,21 @@ EMBEDDED = (
     "energy_flags", "energy_words", "device", "resampled",
 )  # fmt: skip
 SAID = ("seq_len", "budget", "inference", "seeds")  # columns that imported results may lack
+MEASURED_WORDS = (
+    "Measured energy is that of the counters of GPUs or processors over the whole job, all its "
+    "attempts, marked by phase."
+)
+ESTIMATE_WORDS = (
+    "Estimated energy was read from no meter: it is the CPU time of the whole job times the watts "
+    "of a busy core, as config.yaml gives them. Compare estimates of one machine alone."
+)
+UNKNOWN_WORDS = (
+    "Energy that is NA was neither measured nor estimated. Such cells are never chosen for their "
+    "energy."
+)
+FLAG_WORDS = (
+    "A flag is a caveat of a number. All are explained in docs/reference/energy_log.md of longwatt."
+)
 RECOMMENDED = ("chosen", "sure", "words", "nearest", "min_score")
 VERDICT_MARKS = {"supported": "good", "contradicted": "bad", "not decidable": "open"}
 
@@ -193,6 +211,24 @@ def _numbered(column: str, value: Any, text: str) -> TableCell:
 def _front(point: Mapping[str, Any], cost: str) -> str:
     """Say in one word whether a point is on the front of a cost."""
     return (point.get("frontier", {}).get(cost) or {}).get("status") or NA
+
+
+def energy_notes(facts: Mapping[str, Any]) -> list[str]:
+    """Say how energies were come by, and what the words beside them mean."""
+    points = facts["points"]
+    own = [point for point in points if not point.get("imported")]
+    sources = {point.get("energy_source") for point in own}
+    flags = dict.fromkeys(flag for point in points for flag in point.get("energy_flags") or ())
+    imported = any(point.get("imported") and point.get("energy_source") for point in points)
+    said = [
+        MEASURED_WORDS if MEASURED in sources else "",
+        ESTIMATE_WORDS if ESTIMATE in sources else "",
+        UNKNOWN_WORDS if None in sources else "",
+        "Imported results say themselves how their energy is known." if imported else "",
+        *(f"Flag {flag}: the energy {DISCLAIMED[flag]}." for flag in flags if flag in DISCLAIMED),
+        FLAG_WORDS if flags else "",
+    ]
+    return [*facts["energy"]["words"], *filter(None, said)]
 
 
 def claim_rows(facts: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8a8a"];
 const SHAPES = {circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", cross: "✚",
   "triangle-down": "▼", "triangle-right": "▶", "triangle-left": "◀"};
-const OPACITY = {on: 1, undecided: 0.6, dominated: 0.28};
+const OPACITY = {on: 1, undecided: 0.65, dominated: 0.32};
 const ZOOM = 1.4;
 const NEAR_PX = 28; // a click this near to a point means it
 const MODELS = [...new Set(FACTS.points.map(p => p.model))];
@@ -33,7 +33,7 @@ function plotRows(points, state, found, front) {
     .map(({p, cost}) => ({
       id: p.id, model: p.model, cost, score: p.score, x: log && cost <= 0 ? floor : cost,
       low: p.score_low ?? p.score, high: p.score_high ?? p.score, title: titleOf(p),
-      opacity: OPACITY[front.get(p).status] ?? 0.28, line: front.get(p).line,
+      opacity: OPACITY[front.get(p).status] ?? OPACITY.dominated, line: front.get(p).line,
       label: p.seq_len === null ? "" : String(p.seq_len), zero: log && cost <= 0,
       able: broken(p, need) === "", chosen: p === found.chosen,
     }));
@@ -112,7 +112,7 @@ function marks() {
       shape: {scale: "shape", field: "model"}, size: {value: 110},
       fill: {scale: "colour", field: "model"}, fillOpacity: {field: "opacity"},
       stroke: {scale: "colour", field: "model"}, strokeWidth: {value: 1.4},
-      strokeOpacity: {signal: "max(0.55, datum.opacity)"}, cursor: {value: "pointer"}}}},
+      strokeOpacity: {signal: "max(0.75, datum.opacity)"}, cursor: {value: "pointer"}}}},
     ring("datum.chosen", 430, []), ring("datum.id === compared", 430, [4, 3]),
     ring("datum.id === looked", 700, [2, 2], "#0072B2"),
     {type: "text", from: front, clip: true, interactive: false, encode: {update: {...at,
