@@ -42,6 +42,7 @@ localrules:
     plot,
     plot_power,
     judge_claims,
+    answer,
     partial,
     plan,
     compare,

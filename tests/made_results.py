@@ -108,6 +108,11 @@ def summarise(current: InForce) -> None:
     energies = [path for path in energy_files(stages) if path.endswith(".json")]
     power = {"made_from": {path: sha256(Path(path)) for path in energies}}
     write_json(stages.plot_power().artefact, {**power, "provenance": made(stages.plot_power())})
+    page = Path(stages.results) / "answer.html"
+    page.write_text("the answer")
+    answer = {"summary_sha256": sha256(summary), "sha256": {page.name: sha256(page)}}
+    answered = made(stages.answer(), [str(summary)])
+    write_json(stages.answer().artefact, {**answer, "provenance": answered})
     if stages.claims:
         judged = stages.judge_claims()
         write_claims(summary, Path(judged.artefact), judged.settings, made(judged, [str(summary)]))

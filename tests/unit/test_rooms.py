@@ -158,7 +158,7 @@ NUMBERS = {"numpy"}
 SCRIPTS_LOAD = {
     "calibrate": NUMBERS, "compare_exits": NUMBERS, "judge_calibration": NUMBERS, "plan": NUMBERS,
     "score": NUMBERS, "summarize_energy": NUMBERS,
-    "judge_claims": TABLES, "summarize": TABLES, "tabulate": TABLES,
+    "judge_claims": TABLES, "answer": TABLES, "summarize": TABLES, "tabulate": TABLES,
     "compare": DRAWING, "partial": DRAWING, "plot": DRAWING, "plot_exits": DRAWING,
 }  # fmt: skip
 LIGHT_SCRIPT, WORKER = 300, 2800  # most modules, of which torch alone has 1,200

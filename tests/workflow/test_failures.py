@@ -84,7 +84,7 @@ def test_one_cell_fails_alone_and_is_made_alone(tmp_path):
     assert project.would_run()["finetune"] == 2, "the model's settings are both cells'"
     project.edit("studies/tiny.yaml", "init_std: 0.07", "init_std: 0.08")
     project.edit("studies/tiny.yaml", TOO_LARGE, FINE)
-    once = ("finetune", "predict", "score", "summarize", "tabulate", "plot", "plot_power")
+    once = ("finetune", "predict", "score", "summarize", "tabulate", "plot", "plot_power", "answer")
     assert project.would_run() == {**dict.fromkeys(once, 1), "summarize_energy": 2}
 
 

@@ -24,6 +24,8 @@ const views = [...Object.keys(results).map(path => () => app.showResultInfo(path
   ...Object.keys(rules).map(name => () => app.setView({navbarMode: "ruleinfo", ruleinfo: name})),
   ...["stats", "metadata"].map(name => () => app.setView({content: name}))];
 views.forEach(view => seen += shown(view));
+document.body.setAttribute("data-first",
+  Object.keys(categories).sort((a, b) => a.localeCompare(b))[0]); // as the report's menu sorts
 document.body.setAttribute("data-visited", views.length);
 document.body.setAttribute("data-seen", seen);
 </script>"""
@@ -75,8 +77,9 @@ def test_no_text_of_a_study_runs_in_its_pages_or_its_report(project):
     assert RAN in document.split('data-seen="', 1)[1].split('"', 1)[0], (
         "the label of the figure was not shown"
     )
+    assert re.findall(r'data-first="([^"]*)"', document) == ["★ Answer"], "the answer comes first"
     pages = [path for path in project.results.rglob("*.html") if "work" not in path.parts]
-    assert {"claims.html", "power.html", "summary.html", "published.html"} <= {
+    assert {"claims.html", "power.html", "summary.html", "published.html", "answer.html"} <= {
         path.name for path in pages
     }
     for path in pages:

@@ -9,7 +9,7 @@ import pytest
 from tests.spacing import single_spaced
 from tests.workflow.conftest import Project
 
-AFTER_SUMMARY = {"tabulate": 1, "plot": 1}
+AFTER_SUMMARY = {"tabulate": 1, "plot": 1, "answer": 1}
 AFTER_ENERGY = {"summarize": 1, "plot_power": 1, **AFTER_SUMMARY}
 AFTER_SCORE = {"score": 2, "summarize": 1, **AFTER_SUMMARY}
 AFTER_PREDICT = {"predict": 2, "summarize_energy": 2, **AFTER_SCORE, **AFTER_ENERGY}
@@ -74,6 +74,12 @@ CODE = {
         "MOST_POINTS = 401",
         {"plot_power": 1},
     ),
+    "a script of the answer's page": (
+        LIB + "answer/page_plot.js",
+        "const ZOOM = 1.4;",
+        "const ZOOM = 1.5;",
+        {"answer": 1},
+    ),
     "summary code": (
         LIB + "study/summary_columns.py",
         '"stopped_early", "attempts"',
@@ -132,7 +138,7 @@ SETTINGS = {
         "greedy: {batch_size: 6}",
         AFTER_PREDICT,
     ),
-    "the study's title": ("title: Tiny", "title: Very tiny", {}),
+    "the study's title": ("title: Tiny", "title: Very tiny", {"answer": 1}),
     "a model's title": (
         "    family: led",
         "    title: LED\n    family: led",
@@ -174,7 +180,7 @@ def test_a_change_of_settings_reruns_exactly(project, change):
 
 def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
     project.study.write_text(project.study.read_text() + CLAIM)
-    assert project.would_run() == {"judge_claims": 1}
+    assert project.would_run() == {"judge_claims": 1, "answer": 1}
     project.run("partial", "all")
     said = [
         single_spaced((folder / "claims.md").read_text())
@@ -188,7 +194,7 @@ def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
         in (project.path / "report.html").read_text()
     )
     project.edit("studies/tiny.yaml", "above: 1}", "above: 90}")
-    assert project.would_run() == {"judge_claims": 1}
+    assert project.would_run() == {"judge_claims": 1, "answer": 1}
     assert "claims.json is older than" in project.run("--report", "report.html", ok=False)
 
 

@@ -106,6 +106,31 @@ rule judge_claims:
         "../scripts/judge_claims.py"
 
 
+rule answer:
+    """Say which cell to take, on a page that shows what it rests on."""
+    input:
+        summary="results/{study}/summary.csv",
+        beside=lambda w: outputs.answer_inputs(STAGES),
+    output:
+        page=report(
+            "results/{study}/answer.html",
+            caption="../report/answer.rst",
+            category="★ Answer",  # symbols stand first, and the report sorts
+            labels={"page": "which cell to take"},
+        ),
+        facts="results/{study}/answer.json",
+    log:
+        "logs/{study}/answer.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        results=STAGES.results,
+        settings=lambda w: STAGES.answer().settings,
+        code=lambda w: RUN.code(STAGES.answer()),
+    script:
+        "../scripts/answer.py"
+
+
 rule partial:
     """Report on what is finished and on every cell, whenever asked for."""
     log:

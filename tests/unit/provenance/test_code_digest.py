@@ -148,6 +148,17 @@ def test_places_and_words_do_not_count(tmp_path, base, change):
     assert digest_of(tmp_path / "other", SAME[change]) == base
 
 
+def test_a_file_beside_a_module_that_names_it_counts(tmp_path):
+    files = edited("deeper", "y=2", "y='page.js'")
+    absent = digest_of(tmp_path / "other", files)
+    found = []
+    for text in ("let a = 1", "let a = 1", "let a = 2"):
+        digest_of(tmp_path / "other", files)
+        (tmp_path / "other/page.js").write_text(text)
+        found.append(Code(tmp_path / "other").digest(tmp_path / "other/script.py"))
+    assert found[0] == found[1] and len({absent, *found}) == 3
+
+
 OTHER = {
     "a constant": edited("work", "X = 1", "X = 2"),
     "a type": edited("work", "X = 1", "X = 1.0"),

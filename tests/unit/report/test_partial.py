@@ -27,6 +27,11 @@ def study(tmp_path, monkeypatch):
         training = json.loads((folder / "training.json").read_text())
         (folder / "energy.json").write_text(json.dumps({"provenance": STAMP}))
         (folder / "training.json").write_text(json.dumps({**training, "attempts": [{}]}))
+    monkeypatch.setattr(
+        partial,
+        "write_answer",
+        lambda results, settings, *more: asked.update(answer=(settings, *more)),
+    )
     return results, cells, asked
 
 
@@ -51,11 +56,12 @@ def settings_of(cells) -> dict:
     return {
         "rows": rows_of(cells),
         "prices": prices,
-        "scoring": {"bootstrap_resamples": 100, "confidence": 0.95, "seed": 0},
+        "scoring": {"bootstrap_resamples": 50, "confidence": 0.95, "seed": 0},
         "requests": 1000,
         "headings": headings,
         "compare_exits": compared,
         "judge_claims": {"claims": {}},
+        "answer": {"title": "Study"},
     }
 
 
@@ -70,6 +76,8 @@ def test_a_cell_without_some_points_shows_the_others(study):
     assert set(own.index) == set(cells[0]["points"]) - {"t0.8-b1"}
     assert "predict/t0.8-b1" not in asked[name] and asked[name][0] == "finetune"
     assert 0 < own.loc["t0.6-b1", "relative_time"] < 1
+    assert asked["answer"][0] == {"title": "Study (finished cells only)"}
+    assert asked["answer"][-1] == results / "partial/summary.csv"
     assert not (results / "exits").exists(), "that of the whole study is another rule's"
     compared = json.loads((results / "partial/exits/exits.json").read_text())
     assert set(compared["rows"][name]) == set(own.index)
@@ -84,6 +92,7 @@ def test_a_cell_whose_calibration_is_not_judged_yet_waits(study):
     }
     judged.unlink()
     partial.write_partial(results, settings, {str(path): ["0", "0"] for path in paths}, {})
+    asked.pop("answer")
     assert name not in asked and set(asked) == {cell["cell"] for cell in cells} - {name}
     assert name not in json.loads((results / "partial/exits/exits.json").read_text())["rows"]
     states = (results / "partial/status.csv").read_text()

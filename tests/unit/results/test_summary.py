@@ -58,7 +58,7 @@ def results(tmp_path) -> Path:
 
 def write(results: Path) -> pd.DataFrame:
     write_summary(results, ROWS, costs.price_figures({}), results / "summary.csv", {})
-    for name in ("figures/figures.json", "tables/tables.json"):
+    for name in ("figures/figures.json", "tables/tables.json", "answer.json"):
         (results / name).parent.mkdir(exist_ok=True)
         (results / name).write_text(json.dumps({"summary_sha256": sha256(results / "summary.csv")}))
     energies = [artefacts(results, row)["training_energy"] for row in ROWS]
@@ -114,10 +114,13 @@ def test_a_row_that_the_summary_lacks_is_named(results, lacking):
         check_fresh(results, [*ROWS, row])
 
 
-@pytest.mark.parametrize("name", ["figures", "tables"])
-def test_figures_and_tables_of_another_summary_are_refused(results, name):
+@pytest.mark.parametrize(
+    "name, file", [("figures", "figures/figures.json"), ("tables", "tables/tables.json"),
+                   ("answer.json", "answer.json")],
+)  # fmt: skip
+def test_figures_tables_and_an_answer_of_another_summary_are_refused(results, name, file):
     write(results)
-    report = results / name / f"{name}.json"
+    report = results / file
     report.write_text(json.dumps({"summary_sha256": "of another"}))
     with pytest.raises(StaleSummary, match=f"{name} is older than .*summary.csv"):
         check_fresh(results)

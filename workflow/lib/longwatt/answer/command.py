@@ -20,6 +20,7 @@ from longwatt.answer.choice import Choice, Limits, choose_each
 from longwatt.answer.facts import answer_facts
 from longwatt.answer.imported import UnreadableResults, read_imported
 from longwatt.answer.measured import read_points
+from longwatt.answer.page import write_answer_page
 from longwatt.answer.points import AnswerPoint, PointTitles, main_fields, point_titles
 from longwatt.answer.words import choice_words, front_points
 from longwatt.command_line import finite, positive_number
@@ -59,6 +60,11 @@ def run_choose(given: argparse.Namespace) -> int:
         raise NothingFits(
             "no cell has every example's scores (examples.csv) of a training that did not diverge"
         )
+    if given.page:
+        # Limits are set on the page itself.
+        whole = answer_facts(points, settings, Limits(requests=requests), how)
+        write_answer_page(whole, given.page)
+        print(f"the page is {given.page}", file=sys.stderr)
     if given.json:
         facts = answer_facts(points, settings, limits, how)
         print(json.dumps(facts, indent=1))
@@ -198,6 +204,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--max-cost", type=positive_number, metavar="MONEY", help="for training and all requests")
     add("--requests", type=_requests, metavar="N", help="in the model's life (the study's)")
     add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    add("--page", type=Path, metavar="FILE", help="write the page that shows all cells too")
     add("--json", action="store_true", help="print what answer.json holds")
     return parser.parse_args(arguments)
 

@@ -32,7 +32,10 @@ DIGEST_LENGTH = 12  # of a digest in a message
 SPEAKERS = {"tokenizer.json": "provenance.json", "batch_size.json": "probe.json"}
 
 # Rule -> where the pages and figures that its artefact lists by digest lie, beside it.
-PAGES = {"summarize": "", "tabulate": "", "plot": "", "plot_exits": "figures", "judge_claims": ""}
+PAGES = {
+    "summarize": "", "tabulate": "", "plot": "", "plot_exits": "figures", "judge_claims": "",
+    "answer": "",
+}  # fmt: skip
 # By artefact: the settings digest and the code digest that it must carry to count.
 Stamps = Mapping[str, Sequence[str]]
 Jobs = Iterable[Stage]

@@ -2,7 +2,8 @@
 
 The digest follows meaning, not places and words. Every statement at the top of a module counts by
 its text and by what each of its names stands for, however far that is away, so a definition may
-move to another module and a module to another folder. These do not count:
+move to another module and a module to another folder. A file (.css, .html, .js) beside a module
+that names it counts by its bytes. These do not count:
 
 - comments, docstrings, formatting, `__all__`, and where a module lies and what it is called,
 - where imports stand and how they are grouped: they say what names stand for, and which libraries

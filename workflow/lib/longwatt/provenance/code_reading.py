@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from longwatt.files import sha256
+
 CHANGES_NO_RESULT = "It only says which code a result was made with."
 
 OURS = "longwatt"
@@ -16,6 +18,7 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 UNSEEN = {"ctx", "kind", "type_comment"}  # fields that say nothing that other fields do not
 DOTTED = f"{OURS}."
+BESIDE_MODULES = (".css", ".html", ".js")  # files beside a module that it makes results with
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def read_module(path: Path, is_module: Callable[[str], bool]) -> Module:
     body = _without_docstring(ast.parse(path.read_text(encoding="utf-8"), str(path)).body)
     imports = _Imports(is_module)
     kept = [node for node in body if not imports.take(node) and not _is_all(node)]
-    readers = [_Reader(node, imports, is_module) for node in kept]
+    readers = [_Reader(node, imports, is_module, path.parent) for node in kept]
     statements = [reader.statement() for reader in readers]
     everything = [imports, *(reader.imports for reader in readers)]
     named = [name for one in statements for name in one.strings]
@@ -220,10 +223,14 @@ class _Reader:
         node: the statement.
         imports: those at the top of its module.
         is_module: tells whether a dotted name is that of a module of ours.
+        folder: where its module lies.
     """
 
-    def __init__(self, node: ast.stmt, imports: _Imports, is_module: Callable[[str], bool]) -> None:
+    def __init__(
+        self, node: ast.stmt, imports: _Imports, is_module: Callable[[str], bool], folder: Path
+    ) -> None:
         self.imports = _Imports(is_module)
+        self._folder = folder
         self._statement = node
         self._is_module = is_module
         self._above = imports.modules
@@ -300,9 +307,14 @@ class _Reader:
         return {name for node in ast.walk(self._statement) for name in _given_by(node)}
 
     def _constant(self, node: ast.Constant) -> bool:
-        """Write a string that names a module of ours as a number."""
+        """Write a string that names a module of ours or a file beside it."""
         value = node.value
-        if not isinstance(value, str) or not value.startswith(DOTTED) or not self._is_module(value):
+        if not isinstance(value, str):
+            return False
+        if value.endswith(BESIDE_MODULES) and value.isascii() and (self._folder / value).is_file():
+            self._parts.append(f"file({sha256(self._folder / value)})")
+            return True
+        if not value.startswith(DOTTED) or not self._is_module(value):
             return False
         self._parts.append(f"module({self._strings.setdefault(value, len(self._strings))})")
         return True

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from longwatt.answer.page import write_answer
 from longwatt.exits.comparison import compare_exits
 from longwatt.freshness.outdated import Stamps
 from longwatt.progress import say
@@ -23,7 +24,8 @@ def write_partial(
 ) -> None:
     """Write results/{study}/partial: status.csv, and all that the finished cells allow.
 
-    These are summary.csv, tables, figures, power curves, comparisons of exits and judged claims.
+    These are summary.csv, tables, figures, power curves, comparisons of exits, judged claims and
+    the answer.
     Results that other settings or code made do not count (`stamps`: the digests in force, by
     artefact). The terminal shows how many cells are in which state, and names the failed ones.
     """
@@ -54,6 +56,8 @@ def write_partial(
     write_power(results, folder / "power", headings, parts, provenance)
     if settings["judge_claims"]["claims"]:
         write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance, results)
+    asked = {**settings["answer"], "title": f"{settings['answer']['title']} (finished cells only)"}
+    write_answer(results, asked, folder / "answer.json", provenance, summary)
     say(f"summary and figures of {len(done)} rows are in {folder}")
 
 

@@ -220,7 +220,7 @@ def check_current(results: Path, current: InForce) -> None:
 
 
 def _check_drawn(results: Path) -> None:
-    """Raise StaleSummary unless figures, tables and power curves show the present summary."""
+    """Raise StaleSummary unless figures, tables, curves and answer show the present summary."""
     now = sha256(results / "summary.csv")
     artefacts_now = Files(results).listed(results / "summary.json")
     stale = [
@@ -228,6 +228,8 @@ def _check_drawn(results: Path) -> None:
         for name in ("figures", "tables")
         if read_object(results / name / f"{name}.json").get("summary_sha256") != now
     ]
+    if read_object(results / "answer.json").get("summary_sha256") != now:
+        stale.append("answer.json")
     power = results / "power" / "power.json"
     curves = Files(results).listed(power).items()
     outdated_curves = any(artefacts_now.get(path) != digest for path, digest in curves)

@@ -317,6 +317,10 @@ def _first(names: Sequence[str]) -> str:
 def partial_settings(stages: Stages) -> dict[str, Any]:
     """Return the settings for summary, tables and figures of a part of a study."""
     shown = (stages.summarize(), stages.tabulate(), stages.plot(), stages.plot_power())
-    judged = (stages.judge_claims(), *([stages.compare_exits()] if stages.with_exits else []))
+    judged = (
+        stages.judge_claims(),
+        stages.answer(),
+        *([stages.compare_exits()] if stages.with_exits else []),
+    )
     together = {name: value for stage in shown for name, value in stage.settings.items()}
     return {**together, **{stage.rule: dict(stage.settings) for stage in judged}}

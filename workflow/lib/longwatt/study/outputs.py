@@ -33,6 +33,8 @@ def kept(stages: Stages) -> list[str]:
         *(f"{results}/figures/{name}.{kind}" for name in figures for kind in FIGURE_KINDS),
         power_page(stages),
         *claim_files(stages),
+        answer_page(stages),
+        stages.answer().artefact,
         *exits_files(stages),
         *(stage.artefact for stage in (stages.tabulate(), stages.plot(), stages.plot_power())),
     ]
@@ -96,6 +98,18 @@ def claim_examples(stages: Stages) -> list[str]:
     """List the files with every example's scores that claims are judged by."""
     rows = scored_rows(stages.claims, stages.judge_claims().settings["cells"])
     return [f"{stages.results}/{cell}/predict/{point}/examples.csv" for cell, point in rows]
+
+
+def answer_page(stages: Stages) -> str:
+    """Return the page that says which cell to take."""
+    return f"{stages.results}/answer.html"
+
+
+def answer_inputs(stages: Stages) -> list[str]:
+    """List what an answer is made from beside the summary: examples' scores, judged claims."""
+    examples = [path for path in kept_of_cells(stages) if path.endswith("/examples.csv")]
+    judged = [path for path in claim_files(stages) if path.endswith(".json")]
+    return [*examples, *judged]
 
 
 def exits_files(stages: Stages) -> list[str]:

@@ -277,6 +277,13 @@ class Stages(StudyContents):
         }
         return _stage("judge_claims", f"{self.results}/claims.json", chosen)
 
+    @_remembered
+    def answer(self) -> Stage:
+        """Say which cell to take."""
+        currency = costs.price_figures(self.machine)["currency"]
+        chosen = report_settings.answered(self.study_id, self.study, currency)
+        return _stage("answer", f"{self.results}/answer.json", chosen)
+
     def plan_settings(self) -> dict[str, Any]:
         """Return all that another process needs to list these jobs, as for a plan."""
         return {"study_id": self.study_id, "study": self.study, "machine": self.machine}
@@ -293,6 +300,7 @@ class Stages(StudyContents):
         yield self.plot_power()
         if self.claims:
             yield self.judge_claims()
+        yield self.answer()
 
     def before_summary(self) -> Iterator[Stage]:
         """Yield the jobs of data and of single cells, in the order of the flow."""
