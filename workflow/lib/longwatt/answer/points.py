@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.metrics.document_samples import documents_of, part_of
+from longwatt.metrics.document_samples import documents_of, restricted_to
 from longwatt.metrics.resampling import FULL_SCORE, Array, Resampling, Scores
 from longwatt.metrics.score_intervals import mean_of_scores
 from longwatt.metrics.seed_intervals import NORMAL_95
@@ -110,7 +110,7 @@ class AnswerPoint:
         """Return the point with its score on some of its examples, with the interval there."""
         if self.scores is None:
             return self
-        part = Scores([part_of(one, ids) for one in self.scores.samples], self.scores.how)
+        part = Scores([restricted_to(one, ids) for one in self.scores.samples], self.scores.how)
         low, high = mean_of_scores(part).ends
         return replace(
             self, scores=part, score=part.value, low=low, high=high, examples=len(part.ids)
