@@ -5,6 +5,7 @@
 Every line sets intervals that take apart what belongs together (references of one example, two
 scores of the same examples, seeds and examples) beside those that longwatt prints. With SCROLLS'
 qmsum.zip, the validation split's first 60 words of each meeting are scored against its first 90.
+`bench.equal_systems` does the same on real scores.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 
 from bench import command_line
 from longwatt import metrics
-from longwatt.metrics.resampling import Ends, Resampling, Sample, Scores, difference_of, interval_of
-from longwatt.metrics.score_intervals import paired_difference
+from longwatt.metrics.resampling import Ends, Resampling, Sample, Scores, interval_of
+from longwatt.metrics.score_intervals import over_examples, paired_difference
 from longwatt.metrics.seed_intervals import of_difference, over_seeds
 
 Array = NDArray[Any]
@@ -66,20 +67,27 @@ def scores(values: Array, how: Resampling, examples: Sequence[str] | None = None
     return Scores([Sample.of(names, values[:, None])], how)
 
 
+def paired(first: Scores, second: Scores) -> Ends:
+    """Find the interval of a difference as claims and comparisons do."""
+    found = paired_difference(first, second, same_seeds=True)
+    assert found is not None, "both have the same examples"
+    return found.ends
+
+
 def each_reference(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
     """Draw 100 examples of mean 40 with about two references each, alike in difficulty."""
     counts = 1 + source.poisson(1.0, 100)
     hard = np.repeat(source.normal(40, 12, 100), counts)
     values = source.normal(hard, 10)
     examples = np.repeat([str(n) for n in range(100)], counts).tolist()
-    return interval_of(scores(values, how)).ends, interval_of(scores(values, how, examples)).ends
+    return interval_of(scores(values, how)).ends, over_examples(scores(values, how, examples)).ends
 
 
 def beside_the_lead(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
     """Draw 200 examples on which a model and the lead baseline are equally good."""
     ours, lead = (scores(source.normal(30, 12, 200), how) for _ in range(2))
     low, high = interval_of(ours).ends
-    return (low - lead.value, high - lead.value), difference_of(ours, lead).ends
+    return (low - lead.value, high - lead.value), paired(ours, lead)
 
 
 def two_models(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
@@ -87,7 +95,7 @@ def two_models(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends
     hard = source.normal(40, 15, 200)
     first, second = (scores(source.normal(hard, 6), how) for _ in range(2))
     known = [(one.value, *interval_of(one).ends) for one in (first, second)]
-    return of_difference(known[0], known[1]), difference_of(first, second).ends
+    return of_difference(known[0], known[1]), paired(first, second)
 
 
 def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
@@ -99,8 +107,7 @@ def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, End
         seeds = [source.normal(model + source.normal(0, 0.5), 3) for _ in range(3)]
         sides.append(Scores([sample for one in seeds for sample in scores(one, how).samples], how))
     first, second = sides
-    paired = paired_difference(first, second, True).ends[:2]
-    return over_seeds(first.by_seed - second.by_seed), paired
+    return over_seeds(first.by_seed - second.by_seed), paired(first, second)
 
 
 def nearly_all_right(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
@@ -108,7 +115,7 @@ def nearly_all_right(source: np.random.Generator, how: Resampling) -> tuple[Ends
     right = 100.0 * (source.random(50) < 0.98)
     found = scores(right, how)
     low, high = np.percentile(found.draws, [2.5, 97.5])
-    return (float(low), float(high)), interval_of(found).ends
+    return (float(low), float(high)), over_examples(found).ends
 
 
 SIMULATIONS: dict[str, tuple[Apart, float]] = {
@@ -134,8 +141,7 @@ def qmsum(path: Path) -> tuple[float, Ends, Ends]:
         sides.append(Scores([metrics.text_sample(found, "rouge")], Resampling()))
     first, second = sides
     known = [(one.value, *interval_of(one).ends) for one in sides]
-    paired = difference_of(first, second).ends
-    return first.value - second.value, of_difference(known[0], known[1]), paired
+    return first.value - second.value, of_difference(known[0], known[1]), paired(first, second)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longwatt.answer.break_even import break_even, break_even_table
-from longwatt.answer.choice import Limits, admitted, choose_cell, half_evidence, halves
+from longwatt.answer.choice import Limits, admitted, choose_cell, choose_each, half_evidence, halves
 from longwatt.answer.measured import read_points
 from longwatt.answer.points import main_fields, point_titles
 from longwatt.answer.words import choice_words, neighbours
@@ -79,7 +79,7 @@ def test_the_halves_share_no_example_and_the_statement_is_of_the_other(study):
     stated = choice.stated[choice.chosen.id]
     assert stated.examples == len(second) == 60
     assert f"On the other half (60 examples), which had no part in the choice, it scores "\
-        f"{stated.score:.1f} f1" in words(choice)[1]  # fmt: skip
+        f"{stated.score:.1f} F1" in words(choice)[1]  # fmt: skip
 
 
 def test_documents_stay_whole(study):
@@ -141,6 +141,17 @@ def test_seeds_are_chosen_from_and_together_one_point(study):
     assert both.seeds == (1, 2) and both.costs(0)["train_energy"] == 3
     (one,) = points_of(study, seeds=(2,))
     assert one.seeds == (2,) and one.costs(0)["train_energy"] == 4
+
+
+def test_points_that_cannot_be_compared_are_named_with_the_reason(study):
+    study.add("lost", 30, train_kwh=0.1, ended_by="divergence")
+    study.add("elsewhere", 30, train_kwh=0.1, split="validation")
+    points = read_points(study.write(), HOW)
+    choice = choose_each(points, Limits(), HOW)["d"]
+    assert choice.chosen is not None and choice.chosen.model == "dear"
+    said = choice_words(choice, point_titles(points, {}), HOW)
+    assert "Left out, since a training diverged: lost, 64 tokens." in said
+    assert any("other examples" in one and "elsewhere, 64 tokens" in one for one in said)
 
 
 def test_too_few_examples_are_not_halved_and_that_is_said(tmp_path):

@@ -19,6 +19,7 @@ from longwatt.compare.pairing import (
     TWO_INTERVALS,
     CompareError,
     compare_cells,
+    differences_within,
     match,
     read_results,
 )
@@ -227,6 +228,52 @@ def test_equal_examples_are_resampled_together(tmp_path):
     unseen = wilson(0, 40, 0.95)[1]  # every example of 40 gains 1, but others may not
     ends = 1 - 101 * unseen, 1 + 99 * unseen
     assert (got["difference_ci_low"], got["difference_ci_high"]) == pytest.approx(ends)
+
+
+def test_a_side_that_scored_a_part_is_compared_on_that_part(tmp_path):
+    source = np.random.default_rng(4)
+    hard, ids = source.uniform(10, 60, 60), [f"{n:02}" for n in range(60)]
+    better = hard[:40] + 2 + source.normal(0, 1, 40)
+    a, b = row(score=hard.mean()), row(score=better.mean())
+    write_examples(tmp_path, "a", a, {"id": ids, "f1": hard})
+    write_examples(tmp_path, "b", b, {"id": ids[:40], "f1": better})
+    (got,) = side_by_side(summary(a), summary(b), tmp_path).to_dict("records")
+    assert got["score_difference"] == pytest.approx((better - hard[:40]).mean())
+    assert got["difference_interval"] == f"{PAIRED}, on the 40 examples that both answered"
+    assert 1 < got["difference_ci_low"] < got["difference_ci_high"] < 3
+
+
+def test_questions_on_one_document_are_resampled_together(tmp_path):
+    a, b = row(), row(score=31)
+    hard, ids = np.linspace(0, 60, 40), [f"{n}" for n in range(40)]
+    gains = np.repeat(np.random.default_rng(5).normal(1, 2, 10), 4)
+    documents = [f"d{n // 4}" for n in range(40)]
+    write_examples(tmp_path, "a", a, {"id": ids, "document": documents, "f1": hard})
+    write_examples(tmp_path, "b", b, {"id": ids, "document": documents, "f1": hard + gains})
+    (got,) = side_by_side(summary(a), summary(b), tmp_path).to_dict("records")
+    assert got["difference_interval"] == "paired bootstrap over 10 documents"
+
+
+def test_a_swap_within_overlapping_intervals_is_clear_where_pairs_are(tmp_path):
+    """Each score may be 9 more or less, but the same examples are hard for both cells."""
+    source = np.random.default_rng(6)
+    hard, ids = source.uniform(0, 60, 60), [f"{n:02}" for n in range(60)]
+    tables = []
+    for study, gain in (("a", 1.0), ("b", -1.0)):
+        rows = []
+        for model, more in (("led", 0.0), ("big", gain)):
+            values = hard + more + source.normal(0, 1, 60)
+            score = float(values.mean())
+            ends = {"score_ci_low": score - 9, "score_ci_high": score + 9}
+            rows.append(row(model=model, score=score, **ends))
+            write_examples(tmp_path, study, rows[-1], {"id": ids, "f1": values})
+        tables.append(summary(*rows))
+    found = match(*tables)
+    comparison = compare_cells(tmp_path, STUDIES, found, SCORING)
+    clear = [swap.clear for one in rankings(comparison) for swap in one.swaps]
+    within = differences_within(tmp_path, STUDIES, found.pairs, SCORING)
+    assert clear == [False]
+    assert [swap.clear for one in rankings(comparison, within) for swap in one.swaps] == [True]
 
 
 def test_other_examples_are_not_paired(tmp_path):

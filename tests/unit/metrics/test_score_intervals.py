@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bench.equal_systems import Population, simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,20 @@ def test_the_issue_s_case_is_decided_by_pairing_alone():
     halves = [(one.value, *np.percentile(one.draws, [2.5, 97.5])) for one in both]
     low, high = of_difference(*halves)
     assert low < 0 < high, "as if they had answered other examples"
+
+
+# 150 pairs know a share of 5 % within 3.6 points (two standard errors).
+# `python -m bench.equal_systems` simulates more, on real scores.
+def test_equal_systems_are_rarely_told_apart_and_unequal_ones_rarely_called_equal():
+    source = np.random.default_rng(0)
+    hard = source.uniform(10, 60, (40, 1, 1)) + source.normal(0, 5, (40, 3, 1))
+    scored = np.concatenate([hard + 1, hard], axis=1 + 1) + source.normal(0, 4, (40, 3, 2))
+    values = scored.reshape(120, 2, 1)
+    population = Population([np.arange(3 * n, 3 * n + 3) for n in range(40)], values)
+    found = simulate(population, 30, 150)
+    assert found.better < 0.09 and found.equivalent < 0.09 and found.coverage > 0.91
+    apart = simulate(population.alone(), 30, 100)
+    assert apart.better < 0.1 and apart.coverage > 0.9
 
 
 def test_a_wider_confidence_holds_a_narrower_one():

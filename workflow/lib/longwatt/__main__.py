@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 from longwatt import command_line
 
-CHANGES_NO_RESULT = "It starts commands; what they say is made elsewhere."
-
 # Command -> the module whose `main` runs it, loaded only then.
 COMMANDS = {"choose": "longwatt.answer.command"}
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
-from longwatt.answer.points import AnswerPoint, as_contenders
+from longwatt.answer.points import AnswerPoint, as_contenders, main_fields
 from longwatt.metrics.resampling import Array, Resampling, Scores
 from longwatt.metrics.score_intervals import at_confidence, mean_of_scores, over_examples
 
@@ -94,6 +94,7 @@ class Choice:
         halved: whether the other half had no part in the choice.
         rival: the point that is chosen most often beside the chosen one; None without one.
         needed_examples: that would tell both apart; None where that is not known or not needed.
+        aside: points of the dataset that cannot be compared with these.
     """
 
     points: Sequence[AnswerPoint]
@@ -109,6 +110,7 @@ class Choice:
     halved: bool
     rival: AnswerPoint | None = None
     needed_examples: int | None = None
+    aside: Sequence[AnswerPoint] = ()
 
     @property
     def sure(self) -> float | None:
@@ -196,6 +198,18 @@ def cheapest(values: Array, costs: Array, found: HalfEvidence, limits: Limits) -
     ranked = enough[order]
     chosen: Array = np.where(ranked.any(axis=0), order[ranked.argmax(axis=0)], -1)
     return chosen
+
+
+def choose_each(
+    points: Sequence[AnswerPoint], limits: Limits, how: Resampling
+) -> dict[str, Choice]:
+    """Choose for each dataset, by its name, among the points that may be compared."""
+    found = {}
+    for name, field in main_fields(points).items():
+        inside = {point.id for point in field}
+        others = [one for one in points if one.dataset == name and one.id not in inside]
+        found[name] = replace(choose_cell(field, limits, how), aside=others)
+    return found
 
 
 def choose_cell(

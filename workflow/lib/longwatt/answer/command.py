@@ -16,7 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 from longwatt.answer.break_even import BreakEven, break_even_table
-from longwatt.answer.choice import Choice, Limits, choose_cell
+from longwatt.answer.choice import Choice, Limits, choose_each
 from longwatt.answer.facts import answer_facts
 from longwatt.answer.imported import UnreadableResults, read_imported
 from longwatt.answer.measured import read_points
@@ -56,8 +56,7 @@ def run_choose(given: argparse.Namespace) -> int:
         given.min_score, given.max_kwh, given.max_ms, given.max_gib, given.max_cost, requests
     )
     how = Resampling.of(settings["scoring"])
-    fields = main_fields(points)
-    if not fields:
+    if not main_fields(points):
         raise NothingFits(
             "no cell has every example's scores (examples.csv) of a training that did not diverge"
         )
@@ -70,7 +69,7 @@ def run_choose(given: argparse.Namespace) -> int:
         facts = answer_facts(points, settings, limits, how)
         print(json.dumps(facts, indent=1))
         return 0 if all(one["chosen"] for one in facts["recommendations"].values()) else 1
-    chosen = [choose_cell(field, limits, how) for field in fields.values()]
+    chosen = list(choose_each(points, limits, how).values())
     titles = point_titles(points, settings["titles"])
     for choice in chosen:
         print(choice_text(choice, titles, settings, how))

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.answer.choice import COST_UNITS, Choice, Limits, choose_cell
+from longwatt.answer.choice import COST_UNITS, Choice, Limits, choose_each
 from longwatt.answer.imported import read_imported
 from longwatt.answer.measured import read_points
 from longwatt.answer.points import (
     AnswerPoint,
     as_contenders,
     fields_of,
-    main_fields,
     point_titles,
 )
 from longwatt.answer.words import COST_TITLES, as_facts, choice_words, neighbours
@@ -79,7 +78,7 @@ def answer_facts(
     """Answer points of one study or file."""
     titles = point_titles(points, settings["titles"])
     placed, drawn = _fronts(points, how, limits.requests)
-    chosen = {name: choose_cell(field, limits, how) for name, field in main_fields(points).items()}
+    chosen = choose_each(points, limits, how)
     return {
         "study": settings["study"],
         "title": settings["title"],

@@ -37,6 +37,7 @@ METRIC_WORDS = {"f1": "F1", "score": "points", "accuracy": "% accuracy",
                "rouge_geometric_mean": "ROUGE (geometric mean)"}  # fmt: skip
 SURE_ENOUGH = 0.95  # share of resamples from which nothing more is asked for
 SMALL_KWH = 1e-5  # less is written in joules
+MOST_LISTED = 3  # names of points that are left out
 MANY_TIMES = 100  # times today's examples that nobody will collect
 ENOUGH_SEEDS = 3
 
@@ -258,11 +259,24 @@ def even_words(even: BreakEven, names: tuple[str, str]) -> str:
 
 
 def _left_out(choice: Choice, titles: Mapping[str, str]) -> list[str]:
-    if not choice.unknown:
-        return []
-    names = ", ".join(titles[point.id] for point in choice.unknown[:3])
-    more = f" and {len(choice.unknown) - 3} more" if len(choice.unknown) > 3 else ""
-    return [f"Left out, since a cost that counts is not known: {names}{more}."]
+    lost = [point for point in choice.aside if point.diverged]
+    others = [point for point in choice.aside if not point.diverged]
+    reasons = {
+        "since a cost that counts is not known": choice.unknown,
+        "since a training diverged": lost,
+        "since they answered other examples, or theirs are not there": others,
+    }
+    return [
+        f"Left out, {why}: {_some([titles[point.id] for point in points])}."
+        for why, points in reasons.items()
+        if points
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    """List the first names, and how many more there are."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return "; ".join(names[:MOST_LISTED]) + more
 
 
 def _sure(choice: Choice, titles: Mapping[str, str]) -> str:

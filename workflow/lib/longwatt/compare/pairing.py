@@ -6,8 +6,9 @@ Differences are the second study's value less the first's, ratios the second's o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ SEEDS, TWO_INTERVALS = OVER_SEEDS, "two independent intervals"
 FAULTS = 5  # changed results that a message names
 
 Bootstrap = Mapping[str, Any]
+# By the numbers of two pairs, and the place of a study.
+DifferenceWithin = Callable[[int, int, int], PairedEstimate | None]
 
 
 class CompareError(ValueError):
@@ -280,22 +283,60 @@ def _difference(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap)
     return dict(zip(names, [value, *ends], strict=True))
 
 
+def differences_within(
+    results: Path, studies: Studies, pairs: Sequence[Pair], scoring: Bootstrap
+) -> DifferenceWithin:
+    """Return a function that pairs the cells of two pairs within one of the studies.
+
+    It takes the numbers of both pairs and the study's place among the two. It returns the score of
+    the first pair's cell less that of the second's, or None unless both answered the same examples.
+    """
+    sides = [[pair.first for pair in pairs], [pair.second for pair in pairs]]
+
+    @cache
+    def scores_of(number: int, place: int) -> Scores | None:
+        rows = sides[place][number]
+        return _scores_of(_examples_of(results / studies[place], rows), rows, scoring)
+
+    def difference(one: int, other: int, place: int) -> PairedEstimate | None:
+        first, second = (scores_of(number, place) for number in (one, other))
+        if first is None or second is None:
+            return None
+        seeds = [list(sides[place][number]["seed"]) for number in (one, other)]
+        return paired_difference(first, second, seeds[0] == seeds[1])
+
+    return difference
+
+
 def _over_examples(
     results: Path, studies: Studies, pair: Pair, scoring: Bootstrap
 ) -> PairedEstimate | None:
     """Pair both cells' scores if one has all examples of the other."""
-    both = zip(studies, (pair.first, pair.second), strict=True)
-    sides = [_examples_of(results / study, rows) for study, rows in both]
-    found = [one for side in sides for one in side]
-    if None in found or len({one.split for one in found if one}) > 1:
-        return None
-    name = str(pair.first["score_name"].iloc[0])
+    tables = pair.first, pair.second
+    sides = [_examples_of(results / one, rows) for one, rows in zip(studies, tables, strict=True)]
     first, second = (
-        Scores([one.sample(name) for one in side if one], Resampling.of(scoring)) for side in sides
+        _scores_of(side, rows, scoring) for side, rows in zip(sides, tables, strict=True)
     )
-    if any(len({sample.ids for sample in one.samples}) > 1 for one in (first, second)):
+    if first is None or second is None or len(_splits([*sides[0], *sides[1]])) > 1:
         return None
     return paired_difference(second, first, pair.same_seeds)
+
+
+def _scores_of(
+    found: Sequence[ExampleScores | None], rows: pd.DataFrame, scoring: Bootstrap
+) -> Scores | None:
+    """Gather the headline score of a cell's seeds, None unless all scored the same examples."""
+    there = [one for one in found if one]
+    if len(there) < len(found) or len(_splits(found)) > 1:
+        return None
+    name = str(rows["score_name"].iloc[0])
+    samples = [one.sample(name) for one in there]
+    alike = len({sample.ids for sample in samples}) == 1
+    return Scores(samples, Resampling.of(scoring)) if alike else None
+
+
+def _splits(found: Sequence[ExampleScores | None]) -> set[str]:
+    return {one.split for one in found if one and one.split}
 
 
 def _examples_of(results: Path, rows: pd.DataFrame) -> list[ExampleScores | None]:

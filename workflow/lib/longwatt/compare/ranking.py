@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt.compare.pairing import DifferenceWithin
+
 ALL_CELLS = "all cells"
 # Cells that differ in these are not ranked together.
 RANKED_WITHIN = ("dataset_a", "budget_a", "protocol_a", "inference_a")
@@ -49,12 +51,17 @@ class Ranking:
     swaps: list[Swap]
 
 
-def rankings(comparison: pd.DataFrame) -> list[Ranking]:
+def rankings(
+    comparison: pd.DataFrame, within: DifferenceWithin = lambda one, other, place: None
+) -> list[Ranking]:
     """Rank all cells within each dataset and budget, and the models at each length.
 
     Args:
         comparison: as `longwatt.compare.pairing.compare_cells`. Pairs of other metrics and those
             without a score are left out.
+        within: compares two cells of one study, as
+            `longwatt.compare.pairing.differences_within`. Where it cannot, their intervals must
+            not overlap.
     """
     scored = comparison.drop(unscored(comparison).index)
     same = scored[scored["score_name_a"] == scored["score_name_b"]]
@@ -68,7 +75,7 @@ def rankings(comparison: pd.DataFrame) -> list[Ranking]:
             **{f"models at {length} tokens": cells for length, cells in more},
         }
         names, several = tuple(map(str, key)), [name for name in scopes if len(scopes[name]) > 1]
-        found += [_ranking(name, names, scopes[name]) for name in several]
+        found += [_ranking(name, names, scopes[name], within) for name in several]
     return found
 
 
@@ -77,12 +84,14 @@ def unscored(comparison: pd.DataFrame) -> pd.DataFrame:
     return comparison[comparison[["score_a", "score_b"]].isna().any(axis=1)]
 
 
-def _ranking(scope: str, group: tuple[str, ...], cells: pd.DataFrame) -> Ranking:
+def _ranking(
+    scope: str, group: tuple[str, ...], cells: pd.DataFrame, within: DifferenceWithin
+) -> Ranking:
     ranks = cells[["score_a", "score_b"]].rank(ascending=False, method="min").astype(int)
     ranked = cells.assign(rank_a=ranks["score_a"], rank_b=ranks["score_b"])
     ranked = ranked.sort_values(["rank_a", "cell_a"])
     tau = kendall_tau(ranked["score_a"], ranked["score_b"])
-    return Ranking(scope, group, ranked, tau, _swaps(ranked))
+    return Ranking(scope, group, ranked, tau, _swaps(ranked, within))
 
 
 def kendall_tau(first: pd.Series[float], second: pd.Series[float]) -> float:
@@ -92,14 +101,22 @@ def kendall_tau(first: pd.Series[float], second: pd.Series[float]) -> float:
     return float((x * y).sum()) / scale if scale else math.nan
 
 
-def _swaps(cells: pd.DataFrame) -> list[Swap]:
+def _swaps(cells: pd.DataFrame, within: DifferenceWithin) -> list[Swap]:
     rows = [row for _, row in cells.iterrows()]  # best of the first study first
     return [
-        Swap(better, other, _apart(better, other, "a") and _apart(other, better, "b"))
+        Swap(
+            better, other, _apart(better, other, "a", within) and _apart(other, better, "b", within)
+        )
         for better, other in itertools.combinations(rows, 2)
         if better["score_a"] > other["score_a"] and better["score_b"] < other["score_b"]
     ]
 
 
-def _apart(better: pd.Series[Any], other: pd.Series[Any], side: str) -> bool:
+def _apart(
+    better: pd.Series[Any], other: pd.Series[Any], side: str, within: DifferenceWithin
+) -> bool:
+    """Check whether chance may not have made one cell better than another of the same study."""
+    one, second = (int(str(row.name)) for row in (better, other))
+    if found := within(one, second, "ab".index(side)):
+        return found.low > 0
     return bool(better[f"score_ci_low_{side}"] > other[f"score_ci_high_{side}"])

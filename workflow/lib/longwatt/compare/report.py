@@ -47,7 +47,9 @@ FIGURE_TEXTS = {
 SWAP_COLUMNS = ("better_in_a", "better_in_b", "difference_a", "difference_b", "beyond_intervals")
 NO_INTERVAL = (
     "Kendall's tau is that of the scores as they are; it has no interval here. How many swaps are "
-    "beyond the scores' own intervals says how much of it may be chance."
+    "beyond the intervals in both studies says how much of it may be chance. Two cells of a study "
+    "that answered the same examples have an interval of their difference, which must leave out 0. "
+    "The scores' own intervals of others must not overlap."
 )
 
 PairRow = Mapping[Any, Any]
@@ -84,7 +86,8 @@ def write_comparison(
     outdated = {
         one: beside.outdated_rows(results, one, tables[one], in_force[one]) for one in known
     }
-    ranked = rankings(comparison)
+    within = pairing.differences_within(results, studies, found.pairs, settings["scoring"])
+    ranked = rankings(comparison, within)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
     write_csv(folder / "ranking.csv", ranking_table(ranked))
