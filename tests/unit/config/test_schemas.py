@@ -125,6 +125,7 @@ def test_every_default_of_a_study_is_that_of_the_code():
                 **settings.COMPARISON_OF_EXITS,
             },
         ),
+        **flat("answer", settings.ANSWER_DEFAULTS),
         **flat("model.exits", settings.EXITS_DEFAULTS),
         "calibration.split": settings.CALIBRATION_DEFAULTS[
             "split"
@@ -197,7 +198,7 @@ def test_what_a_study_need_not_repeat_of_its_base_is_needed_of_any_other(tiny_st
         ("gpus: 0", "gpus: none", "\n  gpus: GPUs of a cell"),
         ("initialisation: random", "path: x\n    initialisation: random",
          "models.led.path: A model from random weights has no path; leave it out"),
-        ("title: Tiny", "title: Tiny\nzzzzz: 1", "known keys: budgets"),
+        ("title: Tiny", "title: Tiny\nzzzzz: 1", "known keys: answer, budgets"),
     ],
 )  # fmt: skip
 def test_a_message_says_what_the_key_means(tiny_study_text, study_schema, tmp_path, old, new, said):

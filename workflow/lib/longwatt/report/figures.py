@@ -293,7 +293,7 @@ def drawn_points(
 
 
 def _place(group: pd.DataFrame, cost: Cost) -> str | None:
-    """Return the place of a point towards the front of a cost, None where it is not known."""
+    """Return the place of a point towards a cost's front, None where unknown."""
     column = f"frontier_{cost.front}"
     found = group[column].dropna() if column in group else group["seq_len"].iloc[:0]
     return None if found.empty else str(found.iloc[0])
@@ -390,7 +390,7 @@ def _draw_published(axis: Axes, line: pd.DataFrame, style: FigureStyle) -> None:
 
 
 def _draw_front(axis: Axes, known: pd.DataFrame, cost: Cost) -> None:
-    """Draw the best score of the shown points at every cost, where their places are known."""
+    """Draw the best score shown at every cost, where places are known."""
     there = known[known["place"].notna()]
     if there.empty:
         return
