@@ -176,6 +176,7 @@ def test_a_report_is_one_file_with_captions(project):
     shown = {s.caption for s in (*figures({}).values(), *tables({}).values())} | {
         "power",
         "workflow",
+        "answer",
     }
     for caption in (project.path / f"workflow/report/{name}.rst" for name in sorted(shown)):
         beginning = caption.read_text().split(":")[0].split("{{")[0].strip("* ")[:30].split(".")[0]

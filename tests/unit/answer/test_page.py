@@ -5,7 +5,7 @@ import re
 import pytest
 
 from longwatt.answer import page as pages
-from longwatt.answer.page import answer_page, json_in_script, write_answer_page
+from longwatt.answer.page import json_in_script, page_text, write_answer_page
 from tests.answer_facts import synthetic_facts
 
 MOST_BYTES = 1_500_000  # of the page of 64 cells
@@ -23,7 +23,7 @@ def test_a_page_of_64_cells_is_small_and_always_the_same(tmp_path):
 
 def test_words_table_and_claims_are_there_without_scripts():
     facts = synthetic_facts(12)
-    html = re.sub(r"<script.*?</script>", "", answer_page(facts), flags=re.DOTALL)
+    html = re.sub(r"<script.*?</script>", "", page_text(facts), flags=re.DOTALL)
     for one in facts["recommendations"].values():
         assert all(words in html for words in one["words"])
     assert html.count("<tr data-id=") == 12
@@ -32,7 +32,7 @@ def test_words_table_and_claims_are_there_without_scripts():
 
 def test_a_page_needs_no_claims_and_no_recommendation():
     facts = {**synthetic_facts(3), "claims": [], "recommendations": {}}
-    assert "claims-heading" not in answer_page(facts)
+    assert "claims-heading" not in page_text(facts)
 
 
 @pytest.mark.parametrize("text", ["</script>", "<!--", "&lt;", "\u2028", '"'])

@@ -23,7 +23,7 @@ from longwatt.provenance.stamps import write_json
 
 TEMPLATE, STYLE = "page.html", "page.css"
 SCRIPTS = ("page_choice.js", "page_words.js", "page_plot.js", "page_table.js", "page_controls.js")
-DIGEST_LENGTH = 12  # of a digest on the page
+DIGITS_SHOWN = 12  # of a digest on the page
 HERE = Path(__file__).parent
 
 
@@ -57,7 +57,7 @@ def shown_provenance(provenance: Mapping[str, Any]) -> dict[str, str]:
     """Choose what the page says of its making: the version, and digests in short."""
     named = {"longwatt": "version", "code_digest": "code", "settings_digest": "settings"}
     found = {word: str(provenance[key]) for key, word in named.items() if key in provenance}
-    return {word: text[:DIGEST_LENGTH] for word, text in found.items()}
+    return {word: text[:DIGITS_SHOWN] for word, text in found.items()}
 
 
 def write_answer_page(facts: Mapping[str, Any], path: Path) -> None:
@@ -68,10 +68,10 @@ def write_answer_page(facts: Mapping[str, Any], path: Path) -> None:
         path: the page, an .html.
     """
     with whole_file(path) as stream:
-        stream.write(answer_page(facts))
+        stream.write(page_text(facts))
 
 
-def answer_page(facts: Mapping[str, Any]) -> str:
+def page_text(facts: Mapping[str, Any]) -> str:
     """Return the page of an answer as HTML."""
     scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return HTML.from_string((HERE / TEMPLATE).read_text(encoding="utf-8")).render(
@@ -88,7 +88,7 @@ def answer_page(facts: Mapping[str, Any]) -> str:
 
 
 def json_in_script(value: Any) -> str:
-    """Write a value as JSON for a `<script>` element, which no text in it can end.
+    """Write a value as JSON for a `<script>`, which no text in it can end.
 
     A number that is not finite is null.
     """

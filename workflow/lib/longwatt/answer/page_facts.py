@@ -22,7 +22,7 @@ EMBEDDED = (
     "costs", "joules_per_request", "money_training", "money_per_request", "energy_source",
     "energy_flags", "energy_words", "device", "resampled",
 )  # fmt: skip
-SAID = ("seq_len", "budget", "inference", "seeds")  # columns that imported results may lack
+MAY_LACK = ("seq_len", "budget", "inference", "seeds")  # columns that imported results may lack
 MEASURED_WORDS = (
     "Measured energy is that of the counters of GPUs or processors over the whole job, all its "
     "attempts, marked by phase."
@@ -101,7 +101,7 @@ def field_name(point: Mapping[str, Any]) -> str:
 
 
 def main_fields_of(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Name the field of each dataset that its recommendation is of, else that of most points."""
+    """Name each dataset's field: that of its recommendation, else of most points."""
     points = {point["id"]: point for point in facts["points"]}
     found = dict[str, str]()
     for name in facts["datasets"]:
@@ -115,7 +115,7 @@ def main_fields_of(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def default_cost(points: Sequence[Mapping[str, Any]]) -> str:
-    """Name the cost that is shown first: that of the choice, energy where any is known."""
+    """Name the cost that is shown first, energy where any is known."""
     return next((name for name in OBJECTIVES if _any_known(points, name)), OBJECTIVES[0])
 
 
@@ -154,7 +154,7 @@ def columns(facts: Mapping[str, Any]) -> dict[str, str]:
         "seq_len": "Tokens", "score": "Score", **costs, "budget": "Budget",
         "inference": "Inference", "seeds": "Seeds",
     }  # fmt: skip
-    absent = {name for name in SAID if not any(point.get(name) for point in points)}
+    absent = {name for name in MAY_LACK if not any(point.get(name) for point in points)}
     return {name: title for name, title in titles.items() if name not in absent}
 
 

@@ -13,10 +13,10 @@ function short(value) {
     maximumFractionDigits: size >= 100 ? 0 : 6});
 }
 
-// An energy in the unit that people would use.
-function energy(kwh) {
+// An energy in the unit that people would use, or in that of another beside it.
+function energy(kwh, beside = kwh) {
   if (!known(kwh)) return NA;
-  const size = Math.abs(kwh);
+  const size = Math.abs(beside);
   if (size >= 1000) return `${short(kwh / 1000)} MWh`;
   if (size >= 0.1 || size === 0) return `${short(kwh)} kWh`;
   return size >= 1e-4 ? `${short(kwh * 1000)} Wh` : `${short(kwh * JOULES_PER_KWH)} J`;
@@ -64,7 +64,7 @@ function choiceWords(found, need, dataset) {
   const spent = costOf(chosen, "lifecycle_energy", need.requests);
   words.push(known(spent)
     ? `For ${amount(need.requests)} requests it takes ${energy(spent)}${estimated(chosen)}, `
-      + `${energy(chosen.costs.train_energy)} of it for training.`
+      + `${energy(chosen.costs.train_energy, spent)} of it for training.`
     : "Its energy is not known.");
   const by = cost === null ? "best score (no cost is known)"
     : `least ${FACTS.costs[cost].title.toLowerCase()}`
