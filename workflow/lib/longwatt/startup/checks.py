@@ -38,8 +38,8 @@ def check_budgets(stages: Stages, limit: int) -> None:
         raise StudyError(
             f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
             "devices found on this machine unless you give one: "
-            f"--resources gpu={need} if they are there, or choose a smaller budget (`gpus: 0` is the "
-            "CPU), or a study for this machine"
+            f"--resources gpu={need} if they are there, or choose a smaller budget (`gpus: 0` is "
+            "the CPU), or a study for this machine"
         )
 
 
