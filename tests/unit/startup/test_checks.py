@@ -1,4 +1,4 @@
-"""What a start refuses says where it looked and what would do."""
+"""Refusals at a start say where they looked and what would do."""
 
 import pytest
 
@@ -54,6 +54,19 @@ def test_a_missing_model_is_refused_with_the_folder_it_was_looked_for_in(read, t
     assert refusal(stages).endswith(f"it has no config.json; {there}")
     (tmp_path / "models/led").mkdir(parents=True)
     assert refusal(stages).endswith("it has no config.json"), "the folder is there"
+
+
+def test_a_decoder_only_checkpoint_as_an_encoder_decoder_is_sent_to_its_family(read, tmp_path):
+    folder = tmp_path / "models/own"
+    folder.mkdir(parents=True)
+    other = "family: seq2seq\n    initialisation: checkpoint\n    path: models/own"
+    change = ("family: led\n    initialisation: random", other)
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    with pytest.raises(StudyError, match=r"models\.led\.family: .* say `family: causal`"):
+        read(*change)
+    bart = '{"architectures": ["BartForCausalLM"], "is_encoder_decoder": true}'
+    (folder / "config.json").write_text(bart)
+    assert read(*change).cells, "a whole BART may have been saved so"
 
 
 def test_a_cell_that_wants_a_gpu_where_there_is_none_is_told_of_the_cpu(read):
