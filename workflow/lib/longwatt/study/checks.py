@@ -29,7 +29,7 @@ NEW_FAMILY = (
     "longwatt.models.family.Family (docs/how-to/add_family.md), and many need none: seq2seq takes "
     "any Hugging Face encoder-decoder without peculiarities, causal any decoder-only model"
 )
-DECODER_ONLY = "ForCausalLM"  # how transformers ends the names of such models
+CAUSAL_ENDING = "ForCausalLM"  # how transformers ends the names of such models
 LABEL_METRICS = ("accuracy", "macro_f1")
 
 
@@ -345,7 +345,7 @@ class _Checked:
     def check_family(self, config: Mapping[str, Any]) -> None:
         """Refuse a decoder-only checkpoint as an encoder-decoder, by its `config`."""
         built = str(next(iter(config.get("architectures") or ()), ""))
-        alone = built.endswith(DECODER_ONLY) and not config.get("is_encoder_decoder")
+        alone = built.endswith(CAUSAL_ENDING) and not config.get("is_encoder_decoder")
         if self.chosen["model"]["family"] == "seq2seq" and alone:
             raise StudyError(
                 f"{self.source}: models.{self.cell.model}.family: seq2seq takes encoder-decoders, "

@@ -20,7 +20,9 @@ from longwatt.tokens.prompt_templates import (
 )
 
 CHAT_FILE = TOKENIZER_SETTINGS[-1]
-NAMES = f"a document is {INPUT_PLACE} here and its question {QUERY_PLACE}, whatever the rows say"
+PLACES_MEAN = (
+    f"a document is {INPUT_PLACE} here and its question {QUERY_PLACE}, whatever the rows say"
+)
 
 
 def check_template(entry: Mapping[str, Any], where: str) -> None:
@@ -37,7 +39,7 @@ def check_template(entry: Mapping[str, Any], where: str) -> None:
         return
     template, key = entry["prompt"], f"{where}.prompt"
     for written, name in placeholders(template):
-        check_name("placeholder", name, PLACEHOLDERS, key, f"; {NAMES}")
+        check_name("placeholder", name, PLACEHOLDERS, key, f"; {PLACES_MEAN}")
         if written != (meant := f"{{{name}}}"):
             raise StudyError(f"{key} has {written!r}, which is written {meant}")
     for part, meaning in ((INPUT_PLACE, "the document"), (QUERY_PLACE, "its query")):
