@@ -161,6 +161,8 @@ def test_adapters_are_merged_on_request(project, tmp_path, capsys):
         stream.write(b"x")
     again = ["merge", str(model), str(tmp_path / "base"), str(tmp_path / "other")]
     assert main(again) == 1
-    assert "is not the file that the adapters were trained beside" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is not the file that the adapters were trained beside" in said
+    assert f"base.json names their base: {base.name}" in said
     assert main(["merge", str(merged), str(base), str(tmp_path / "other")]) == 1
     assert "holds no adapters" in capsys.readouterr().err

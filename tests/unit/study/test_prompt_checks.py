@@ -59,11 +59,12 @@ def test_a_dataset_s_prompt_does_not_hinder_models_without(read):
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("{query}", "has no {input}, in place of which the document would stand"),
+        ("{query}", "has no {input}; put it where the document is to stand"),
         ("", "prompt"),
         ("{inptu}", "unknown placeholder 'inptu' (did you mean 'input'?)"),
         ("{input} { query }", "has '{ query }', which is written {query}"),
         ("{input} {answer}", "unknown placeholder 'answer'"),
+        ("{input} {question}", "a document is {input} here and its question {query}, whatever"),
         ("{input}{input}", "has {input} 2 times; the document can stand in one place"),
         ("{query}{input}{query}", "has {query} 2 times; its query can stand in one place"),
     ],

@@ -95,7 +95,8 @@ def _report_failure(error: BaseException, log: str, failure: str | None, termina
     label, message = os.environ[LABEL_VARIABLE], str(error)
     if isinstance(error, KeyboardInterrupt | Stopped):  # no failure of the cell
         said = message if isinstance(error, Stopped) else "interrupted"
-        more = "" if GOES_ON in said else f"; {GOES_ON} from what is saved"
+        saved = f"; {GOES_ON} from what is saved (of a training: its last checkpoint)"
+        more = "" if GOES_ON in said else saved
         _tell(terminal, f"{label}: {said}{more}\n")
         return
     if not isinstance(error, JobError):

@@ -35,11 +35,13 @@ def merge_folders(model: Path, base: Path, out: Path) -> None:
         raise ModelError(f"{model} holds no adapters: it has no {ADAPTER_CONFIG}")
     if out.exists():
         raise ModelError(f"{out} is there already; name a folder that is not")
-    wrong = differing_files(base, read_object(model / BASE).get("sha256", {}))
+    named = read_object(model / BASE)
+    wrong = differing_files(base, named.get("sha256", {}))
     if wrong:
         name, problem = next(iter(wrong.items()))
         raise ModelError(
-            f"{base / name} is not the file that the adapters were trained beside ({problem})"
+            f"{base / name} is not the file that the adapters were trained beside ({problem}); "
+            f"{model / BASE} names their base: {named.get('checkpoint')}"
         )
     built = _built(model, base)
     adapt(built, {"adapters": str(model)})

@@ -90,7 +90,7 @@ class Causal(TextGeneration):
             beyond = "" if most == limit else f", {most} by its scaling of positions"
             raise ModelError(
                 f"seq_len {seq_len} is above the model's {key} of {limit}{beyond}; lower it, or "
-                f"raise {key} in the model's config"
+                f"raise {key} in the `config` of the model's entry"
             )
 
     def notes(self, config: Config, seq_len: int) -> list[str]:

@@ -38,8 +38,8 @@ def check_budgets(stages: Stages, limit: int) -> None:
         raise StudyError(
             f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
             "devices found on this machine unless you give one: "
-            f"--resources gpu={need} if they are there, or choose a smaller budget, or a study for "
-            "this machine"
+            f"--resources gpu={need} if they are there, or choose a smaller budget (`gpus: 0` is "
+            "the CPU), or a study for this machine"
         )
 
 
@@ -51,7 +51,19 @@ def check_sources(stages: Stages) -> None:
     """
     for entry, artefact, problem in _sources(stages):
         if problem and not Path(artefact).exists():
-            raise StudyError(f"{stages.source}: {entry}: {problem}")
+            raise StudyError(f"{stages.source}: {entry}: {problem}{_lost(stages.study, entry)}")
+
+
+def _lost(study: Mapping[str, Any], entry: str) -> str:
+    """Say where an entry's own relative path was looked for, nothing if it is there."""
+    part, name = entry.split(".", 1)
+    own = study[part][name]
+    files = own.get("options", {}).get("files", {})
+    named = [own.get("path"), *(files.values() if isinstance(files, Mapping) else ())]
+    for path in (Path(one) for one in named if isinstance(one, str)):
+        if not path.is_absolute() and not path.exists():
+            return f"; relative paths begin in {Path.cwd()}, where there is no {path}"
+    return ""
 
 
 def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:

@@ -27,8 +27,9 @@ from longwatt.study.texts.prompt_checks import check_prompt, check_room, check_t
 NEW_FAMILY = (
     "; a new one is one module in workflow/lib/longwatt/models/ with the interface "
     "longwatt.models.family.Family (docs/how-to/add_family.md), and many need none: seq2seq takes "
-    "any Hugging Face encoder-decoder without peculiarities"
+    "any Hugging Face encoder-decoder without peculiarities, causal any decoder-only model"
 )
+CAUSAL_ENDING = "ForCausalLM"  # how transformers ends the names of such models
 LABEL_METRICS = ("accuracy", "macro_f1")
 
 
@@ -230,6 +231,7 @@ def check_cells(stages: Stages) -> None:
         checked.check_packing()
         checked.check_batch()
         checked.check_initial()
+        checked.check_family(configs[checked.cell.model])
         checked.check_lengths(configs[checked.cell.model])
 
 
@@ -338,6 +340,16 @@ class _Checked:
             raise StudyError(
                 f"{where}, and {self.name} has no other point: its training would serve nothing; "
                 "add a point with trained weights"
+            )
+
+    def check_family(self, config: Mapping[str, Any]) -> None:
+        """Refuse a decoder-only checkpoint as an encoder-decoder, by its `config`."""
+        built = str(next(iter(config.get("architectures") or ()), ""))
+        alone = built.endswith(CAUSAL_ENDING) and not config.get("is_encoder_decoder")
+        if self.chosen["model"]["family"] == "seq2seq" and alone:
+            raise StudyError(
+                f"{self.source}: models.{self.cell.model}.family: seq2seq takes encoder-decoders, "
+                f"but the checkpoint's is a {built}, which is decoder-only; say `family: causal`"
             )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:

@@ -20,6 +20,9 @@ from longwatt.tokens.prompt_templates import (
 )
 
 CHAT_FILE = TOKENIZER_SETTINGS[-1]
+PLACES_MEAN = (
+    f"a document is {INPUT_PLACE} here and its question {QUERY_PLACE}, whatever the rows say"
+)
 
 
 def check_template(entry: Mapping[str, Any], where: str) -> None:
@@ -36,14 +39,14 @@ def check_template(entry: Mapping[str, Any], where: str) -> None:
         return
     template, key = entry["prompt"], f"{where}.prompt"
     for written, name in placeholders(template):
-        check_name("placeholder", name, PLACEHOLDERS, key)
+        check_name("placeholder", name, PLACEHOLDERS, key, f"; {PLACES_MEAN}")
         if written != (meant := f"{{{name}}}"):
             raise StudyError(f"{key} has {written!r}, which is written {meant}")
     for part, meaning in ((INPUT_PLACE, "the document"), (QUERY_PLACE, "its query")):
         if (count := template.count(part)) > 1:
             raise StudyError(f"{key} has {part} {count} times; {meaning} can stand in one place")
     if INPUT_PLACE not in template:
-        raise StudyError(f"{key} has no {INPUT_PLACE}, in place of which the document would stand")
+        raise StudyError(f"{key} has no {INPUT_PLACE}; put it where the document is to stand")
 
 
 def check_prompt(study: Mapping[str, Any], model: str, where: str) -> None:
