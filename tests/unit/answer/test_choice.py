@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from longwatt.answer.break_even import break_even, break_even_table
 from longwatt.answer.choice import Limits, admitted, choose_cell, choose_each, half_evidence, halves
+from longwatt.answer.facts import energy_facts
 from longwatt.answer.measured import read_points
 from longwatt.answer.points import main_fields, point_titles
 from longwatt.answer.words import choice_words, neighbours
@@ -133,6 +134,18 @@ def test_random_weights_estimates_and_unknown_energy_are_said(study):
     choice = choose_cell(points_of(study), Limits(min_score=40), HOW)
     assert choice.objective == "inference_time" and choice.chosen.model == "good"
     assert "Its energy is not known, so it was chosen by time of a request" in words(choice)[2]
+
+
+def test_what_estimates_rest_on_is_named_once(study):
+    assert not any("rest on" in said for said in energy_facts(points_of(study)))
+    for row in study.rows:
+        row |= {"train_energy_source": "estimate", "train_energy_basis": "rated: X, 90 W"}
+        row |= {"inference_energy_basis": "rated: X, 90 W"}
+    study.rows[0]["inference_energy_basis"] = "declared: watts_per_core"
+    said = [one for one in energy_facts(points_of(study)) if "rest on" in one]
+    assert sorted(one.partition("core, ")[2] for one in said) == [
+        "declared: watts_per_core.", "rated: X, 90 W.",
+    ]  # fmt: skip
 
 
 def test_seeds_are_chosen_from_and_together_one_point(study):

@@ -184,15 +184,19 @@ def energy_of(point: AnswerPoint) -> str | None:
 
 
 def energy_facts(points: Sequence[AnswerPoint]) -> list[str]:
-    """Say how the energies were come by, once for each device and source."""
+    """Say how the energies were come by, by device and source, and what they rest on."""
     found: dict[tuple[str, str], int] = {}
     for point in points:
         device = point.device or "an unnamed device"
         word = energy_of(point) or "not known"
         found[device, word] = found.get((device, word), 0) + 1
+    bases = dict.fromkeys(basis for point in points for basis in point.energy_bases)
     return [
-        f"On {device} the energy of {count} of {len(points)} points is {word}."
-        for (device, word), count in found.items()
+        *(
+            f"On {device} the energy of {count} of {len(points)} points is {word}."
+            for (device, word), count in found.items()
+        ),
+        *(f"Estimates rest on watts per busy core, {basis}." for basis in bases),
     ]
 
 

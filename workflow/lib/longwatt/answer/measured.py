@@ -63,12 +63,20 @@ def _point(point: StudyPoint) -> AnswerPoint:
         diverged=any(map(diverged, rows)),
         energy_source=None if None in sources else max(sources, key=lambda one: one == ESTIMATE),
         energy_flags=union(flags for _, flags in said),
+        energy_bases=_bases(rows),
         device=_text(first.get("inference_device")) or _text(first.get("device")),
         exit_rule=_text(first.get("exit_rule")),
         lead=known(first, "score_lead") if known(first, "score_lead") is not None
         else _majority(first),
         ceiling=known(first, "score_ceiling"),
     )  # fmt: skip
+
+
+def _bases(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Name what the estimates of a point's trainings and inferences rest on, once each."""
+    columns = ("train_energy_basis", "inference_energy_basis")
+    named = (_text(row.get(column)) for row in rows for column in columns)
+    return tuple(dict.fromkeys(basis for basis in named if basis))
 
 
 def _interval(point: StudyPoint, rows: list[dict[str, Any]]) -> tuple[float | None, float | None]:

@@ -46,6 +46,7 @@ class AnswerPoint:
         imported: whether another program made it.
         energy_source: measured, estimate, or None if unknown.
         energy_flags: caveats of its energies.
+        energy_bases: what its estimates rest on, empty where nothing is estimated.
         device: that inference ran on.
         exit_rule: by which examples leave early; None for a whole model.
         lead: score of the document's first words, or the majority class; None if unknown.
@@ -74,6 +75,7 @@ class AnswerPoint:
     imported: bool = False
     energy_source: str | None = None
     energy_flags: tuple[str, ...] = ()
+    energy_bases: tuple[str, ...] = ()
     device: str | None = None
     exit_rule: str | None = None
     lead: float | None = None
