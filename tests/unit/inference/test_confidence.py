@@ -1,6 +1,5 @@
 """The confidence of generated texts is that of the chosen tokens, however they were generated."""
 
-import json
 import math
 
 import pytest
@@ -8,11 +7,9 @@ import torch
 
 from longwatt.inference import confidence
 from longwatt.inference.confidence import Record, confidence_facts, with_confidence
-from longwatt.inference.predict import infer
 from longwatt.models.bigbird_pegasus import BigBirdPegasus
 from longwatt.models.led import LED
 from longwatt.study.cascades import LEAST, MEAN
-from tests.tiny_cell import inference_spec, training_spec
 from tests.unit.models import causal_models
 from tests.unit.models import test_attention_generation as texts
 

@@ -15,7 +15,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +26,11 @@ from longwatt.models.attention_choice import core
 from longwatt.models.family import Answer, Batch, Family
 from longwatt.study.cascades import LEAST, MEAN
 
+if TYPE_CHECKING:
+    from longwatt.models.attention.steps import StepDecoder
+
 DECIMALS = 6  # beyond them a batch's padding shows
+GREEDY_ARGUMENTS = 4  # of the fast path's decoder; with beams it is given their number too
 Logs = Sequence[float] | None  # log-probabilities of an answer's tokens, None where unknown
 
 
@@ -85,18 +90,25 @@ class Record:
     """
 
     def __init__(self, texts: int, ends: Sequence[int]) -> None:
-        self._texts, self._ends = texts, list(ends)
+        self.texts, self._ends = texts, list(ends)
         self._last: Tensor | None = None  # scores of the newest step (rows, vocabulary)
         self._at_ends: Tensor | None = None  # `ends` on the device
         self._steps: list[_Step] = []
 
-    def step(self, scores: Tensor, tokens: Tensor, parents: Sequence[int] | Tensor | None) -> None:
+    def step(
+        self,
+        scores: Tensor,
+        tokens: Tensor,
+        parents: Sequence[int] | Tensor | None,
+        summed: bool = True,
+    ) -> None:
         """Take the scores of every row's next token.
 
         Args:
-            scores: raw, or of log-probabilities (rows, vocabulary).
+            scores: raw ones, or log-probabilities (rows, vocabulary).
             tokens: each row's newest token, which the step before chose (rows).
             parents: the row of the step before that each row goes on from; None for the same.
+            summed: whether scores are raw, so that probabilities take the sum of all.
         """
         scores = scores.float()
         if self._at_ends is None:
@@ -108,13 +120,17 @@ class Record:
                 own.chosen = last.gather(1, tokens[:, None])[:, 0]
             else:
                 own.chosen = last[parents, tokens]
-        whole = scores.logsumexp(-1)
+        whole = scores.logsumexp(-1) if summed else scores.new_zeros(len(scores))
         self._steps.append(_Step(whole, scores.index_select(1, self._at_ends)))
         self._last = scores
 
-    def rows(self, places: Sequence[int] | Tensor) -> None:
-        """Say of the newest step which text each row is of, or which tokens it has read."""
-        self._steps[-1].rows = places
+    def of_texts(self, places: Sequence[int]) -> None:
+        """Say of the newest step which text each row is of; without it, the row in its place."""
+        self._steps[-1].texts = places
+
+    def of_beams(self, read: Tensor) -> None:
+        """Say of the newest step which tokens each beam has read (rows, length)."""
+        self._steps[-1].read = read
 
     def of(self, texts: Sequence[Sequence[int]]) -> list[Logs]:
         """Return the log-probabilities of each text's tokens.
@@ -122,7 +138,7 @@ class Record:
         Args:
             texts: generated tokens, each text's end included and without its padding.
         """
-        held = [step.held() for step in self._steps]
+        held = [_Held(step) for step in self._steps]
         return [self._text(place, list(tokens), held) for place, tokens in enumerate(texts)]
 
     def _text(self, place: int, tokens: list[int], held: Sequence[_Held]) -> Logs:
@@ -147,15 +163,13 @@ class Record:
 
     def _find(self, step: _Held, place: int, tokens: list[int]) -> int | None:
         """Find the row of a text at a step, or None."""
-        if step.rows is None:
+        if step.texts is not None:
+            return step.texts.index(place) if place in step.texts else None
+        if step.read is None:
             return place
-        if isinstance(step.rows, list):
-            return step.rows.index(place) if place in step.rows else None
-        beams = len(step.rows) // self._texts
-        for row in range(place * beams, (place + 1) * beams):
-            if step.rows[row].tolist() == tokens:
-                return row
-        return None
+        beams = len(step.read) // self.texts
+        rows = range(place * beams, (place + 1) * beams)
+        return next((row for row in rows if step.read[row] == tokens), None)
 
     def _end(self, held: Sequence[_Held], step: int, row: int, token: int) -> float | None:
         """Return the log-probability of a text's last token, with which its row was done."""
@@ -174,15 +188,12 @@ class _Step:
         self.whole, self.at_ends = whole, at_ends  # log of the summed exponentials (rows)
         self.chosen: Tensor | None = None  # score of the token that each later row has read
         self.parents: Sequence[int] | Tensor | None = None  # rows of this step, by later row
-        self.rows: Sequence[int] | Tensor | None = None
-
-    def held(self) -> _Held:
-        """Bring the numbers to the processor."""
-        return _Held(self)
+        self.texts: Sequence[int] | None = None
+        self.read: Tensor | None = None
 
 
 class _Held:
-    """One step's numbers as plain lists."""
+    """One step's numbers as plain lists, on the processor."""
 
     def __init__(self, step: _Step) -> None:
         self.whole: list[float] = step.whole.tolist()
@@ -190,7 +201,8 @@ class _Held:
         self.chosen: list[float] = [] if step.chosen is None else step.chosen.tolist()
         parents = step.parents
         self.parents = parents.tolist() if isinstance(parents, Tensor) else parents
-        self.rows = step.rows
+        self.texts = step.texts
+        self.read = None if step.read is None else step.read.tolist()
 
 
 @contextmanager
@@ -198,24 +210,39 @@ def _recording(model: Any, record: Record) -> Iterator[None]:
     """Let a record see every step of generation, by transformers or by the fast path."""
     from longwatt.models.attention import generation
 
-    made, decoder = model._get_logits_processor, generation.StepDecoder
+    fast: Any = generation
+    made, decoder = model._get_logits_processor, fast.StepDecoder
 
     def with_record(*args: Any, **kwargs: Any) -> LogitsProcessorList:
         return LogitsProcessorList([_Watch(record), *made(*args, **kwargs)])
 
-    class Watched(decoder):  # type: ignore[misc, valid-type]
-        """The decoder of the fast path. Beams are transformers' own, and seen there."""
+    model._get_logits_processor = with_record
+    fast.StepDecoder = partial(_watched(decoder), record)
+    try:
+        yield
+    finally:
+        fast.StepDecoder = decoder
+        del model._get_logits_processor
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self._beams = len(args) > 4 or "beams" in kwargs
-            self._texts, self._order = list(range(record._texts)), None
+
+@cache
+def _watched(decoder: type[StepDecoder]) -> type[StepDecoder]:
+    """Make the fast path's decoder one whose steps a record sees."""
+
+    class Watched(decoder):  # type: ignore[misc, valid-type]
+        """A decoder of the greedy loop. Beams are transformers' own, and seen there."""
+
+        def __init__(self, record: Record, *args: Any) -> None:
+            super().__init__(*args)
+            self._record = record if len(args) == GREEDY_ARGUMENTS else None
+            self._texts = list(range(record.texts))
+            self._order: list[int] | None = None
 
         def logits(self, tokens: Tensor) -> Tensor:
             found: Tensor = super().logits(tokens)
-            if not self._beams:
-                record.step(found, tokens, self._order)
-                record.rows(self._texts)
+            if self._record is not None:
+                self._record.step(found, tokens, self._order)
+                self._record.of_texts(self._texts)
                 self._order = None
             return found
 
@@ -225,13 +252,7 @@ def _recording(model: Any, record: Record) -> Iterator[None]:
             self._texts = [self._texts[place] for place in order]
             return order
 
-    model._get_logits_processor = with_record
-    generation.StepDecoder = Watched  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        generation.StepDecoder = decoder  # type: ignore[misc]
-        del model._get_logits_processor
+    return Watched
 
 
 class _Watch(LogitsProcessor):  # type: ignore[misc]
@@ -243,15 +264,16 @@ class _Watch(LogitsProcessor):  # type: ignore[misc]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """See transformers: scores (rows, vocabulary) for the tokens so far (rows, length)."""
-        beams = len(input_ids) // self._record._texts
+        beams = len(input_ids) // self._record.texts
         if self._read is None:
             self._begin = input_ids.shape[1]
         parents = None
         if beams > 1 and self._read is not None:
             parents = _parents(self._read, input_ids[:, :-1], beams)
-        self._record.step(scores, input_ids[:, -1], parents)
+        # The search by beams turns scores into log-probabilities before anything sees them.
+        self._record.step(scores, input_ids[:, -1], parents, summed=beams == 1)
         if beams > 1:
-            self._record.rows(input_ids[:, self._begin :])
+            self._record.of_beams(input_ids[:, self._begin :])
         self._read = input_ids
         return scores
 

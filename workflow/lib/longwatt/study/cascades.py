@@ -47,14 +47,15 @@ def first_cell(
     found = Cell(**axes)
     if found == cell:
         raise StudyError(
-            f"{where}.first names {cell.name} itself; name the points of the cells that answer last in "
-            "a block of the grid (`inference`), or another first cell"
+            f"{where}.first names {cell.name} itself; name the points of the cells that answer "
+            "last in a block of the grid (`inference`), or another first cell"
         )
     if found.name not in cells:
         near = [name for name, one in cells.items() if _shares(one, cell) and one != cell]
         there = ", ".join(near) or "none"
         raise StudyError(
-            f"{where}.first is, beside {cell.name}, {found.name}, which the grid does not have; it has {there}"
+            f"{where}.first is, beside {cell.name}, {found.name}, which the grid does not have; "
+            f"it has {there}"
         )
     return found
 

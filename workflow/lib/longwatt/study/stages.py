@@ -210,8 +210,11 @@ class Stages(StudyContents):
     @_remembered
     def fit_cascade(self, name: str, point: str) -> Stage:
         """Fit the threshold of a cascade on the examples of another point of both cells."""
-        chosen = {**self.cascade(point), "first": self.first(name, point)}
-        return _stage("fit_cascade", f"{self.results}/{name}/cascade/{point}/threshold.json", chosen)
+        scoring = settings.resampling_settings(self.study)
+        chosen = {**self.cascade(point), "first": self.first(name, point), "scoring": scoring}
+        return _stage(
+            "fit_cascade", f"{self.results}/{name}/cascade/{point}/threshold.json", chosen
+        )
 
     def fit_cascade_inputs(self, name: str, point: str) -> dict[str, str]:
         """Return what both cells of a cascade answered where its threshold is fitted."""
@@ -220,6 +223,16 @@ class Stages(StudyContents):
         first, last = (f"{self.results}/{one}/{end}" for one in (chosen["first"], name))
         both = cascades.named_first(cascades.answered(first)), cascades.answered(last)
         return {**both[0], **both[1]}
+
+    def cascade_settings(self) -> dict[str, Any]:
+        """Return the settings to look for cascades of all cells that generate or classify."""
+        return {
+            "rows": self.summarize().settings["rows"],
+            "points": report_settings.answering(self.study, self._there, self.inference),
+            "titles": report_settings.titles(self.study),
+            "scoring": settings.resampling_settings(self.study),
+            "keep_score": cascades.CASCADE_DEFAULTS["keep_score"],
+        }
 
     # Models with several exits.
 
