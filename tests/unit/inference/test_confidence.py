@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from longwatt.inference import confidence
-from longwatt.inference.confidence import Record, confidence_facts, with_confidence
+from longwatt.inference.confidence import GenerationRecord, confidence_facts, with_confidence
 from longwatt.models.bigbird_pegasus import BigBirdPegasus
 from longwatt.models.led import LED
 from longwatt.study.cascades import LEAST, MEAN
@@ -122,7 +122,7 @@ def test_decoder_only_models_record_their_answers_alone(kind, way):
 
 
 def test_a_token_that_only_a_bound_forced_counts_with_its_raw_probability():
-    record = Record(1, [9])
+    record = GenerationRecord(1, [9])
     scores = torch.full((1, 10), -5.0)
     scores[0, 3] = 5.0
     record.step(scores, torch.tensor([0]), None)

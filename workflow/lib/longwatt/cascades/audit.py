@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from longwatt.cascades.members import Answered, paired_samples
-from longwatt.cascades.points import Group, Member
+from longwatt.cascades.points import CascadeGroup, Member
 from longwatt.cascades.thresholds import (
-    Curve,
+    EscalationCurve,
     cascaded,
     curve_of,
     escalated,
@@ -24,10 +24,10 @@ from longwatt.study.cascades import MEAN, PROBABILITY
 
 PAYS, DOES_NOT = "cascade", "do not cascade"
 # Why it does not pay.
-ESCALATES, SINGLE, LOSES, NO_CHEAPER = "escalates", "single", "loses", "no cheaper"
+ESCALATES, SINGLE_BETTER, LOSES, NO_CHEAPER = "escalates", "single", "loses", "no cheaper"
 
 
-def single_facts(group: Group, how: Resampling) -> list[dict[str, Any]]:
+def single_facts(group: CascadeGroup, how: Resampling) -> list[dict[str, Any]]:
     """List what every cell of a group scores and costs alone, cheap first."""
     return [
         {
@@ -84,6 +84,8 @@ def pair_facts(
         },
         "stated": stated_facts(stated, asked, costs, keep, how),
         "break_even_rate": break_even_rate(costs),
+        # Two cells may answer better than either alone.
+        "at_best": _at_best(curve, (first, last), stated, costs),
         "oracle": _oracle_facts(stated, costs, keep),
     }
     return {**facts, **verdict(facts, singles, keep)}
@@ -135,6 +137,21 @@ def stated_facts(
     }
 
 
+def _at_best(
+    curve: EscalationCurve,
+    members: tuple[Member, Member],
+    stated: tuple[Sample, Sample],
+    costs: tuple[float, float],
+) -> dict[str, float]:
+    """State the threshold with the highest score where it was fitted."""
+    threshold = float(curve.thresholds[int(curve.scores.argmax())])
+    sure = members[0].stated.confidence(confidence_name(members[0].stated))
+    asked = escalated(sure, threshold)
+    rate, score = rate_of(stated[0], asked), cascaded(*stated, asked).value
+    return {"threshold": threshold, "rate": rate, "score": score,
+            "cost": cascade_cost(costs, rate)}  # fmt: skip
+
+
 def _oracle_facts(
     pair: tuple[Sample, Sample], costs: tuple[float, float], keep: float
 ) -> dict[str, Any]:
@@ -146,7 +163,7 @@ def _oracle_facts(
     return {name: _at(curve, place, costs) for name, place in places.items()}
 
 
-def _at(curve: Curve, place: int, costs: tuple[float, float]) -> dict[str, float]:
+def _at(curve: EscalationCurve, place: int, costs: tuple[float, float]) -> dict[str, float]:
     rate = float(curve.rates[place])
     return {"rate": rate, "score": float(curve.scores[place]), "cost": cascade_cost(costs, rate)}
 
@@ -177,7 +194,7 @@ def verdict(
     elif stated["rate"] >= facts["break_even_rate"]:
         why = ESCALATES
     elif better:
-        why = SINGLE
+        why = SINGLE_BETTER
     else:
         return {"verdict": PAYS, "why": None, "instead": None}
     cheapest = min(better, key=lambda one: one["cost"], default=None)
@@ -211,7 +228,7 @@ def agreement_facts(
     return {**facts, **verdict(facts, singles, keep)}
 
 
-def curves_of(first: Member, last: Member) -> tuple[Curve, Curve]:
+def curves_of(first: Member, last: Member) -> tuple[EscalationCurve, EscalationCurve]:
     """Return the cascade and its oracle at every threshold, on the examples of stating."""
     stated = paired_samples(first.stated, last.stated)
     sure = first.stated.confidence(confidence_name(first.stated))

@@ -98,7 +98,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class CascadeGroup:
     """Cells that answered the same examples in the same way.
 
     Attributes:
@@ -125,8 +125,8 @@ class Group:
         return self.unit == J and any(one.point.estimated for one in self.members)
 
 
-def groups_of(points: Sequence[AnsweredPoint]) -> list[Group]:
-    """Group the points that cascades can join: at least two cells with a split in common."""
+def groups_of(points: Sequence[AnsweredPoint]) -> list[CascadeGroup]:
+    """CascadeGroup the points that cascades can join: at least two cells with a split in common."""
     by_common: dict[tuple[Any, ...], list[AnsweredPoint]] = {}
     for point in points:
         by_common.setdefault(tuple(point.known[name] for name in COMMON), []).append(point)
@@ -134,7 +134,7 @@ def groups_of(points: Sequence[AnsweredPoint]) -> list[Group]:
     return [group for group in found if group is not None]
 
 
-def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> Group | None:
+def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> CascadeGroup | None:
     alone: dict[str, dict[str, AnsweredPoint]] = {}
     for point in points:
         if not point.cascade:
@@ -149,7 +149,7 @@ def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> Group 
     members = [_member(own, splits, halved) for own in alone.values()]
     members.sort(key=lambda one: one.point.cost(unit))
     cascades = [point for point in points if point.cascade]
-    return Group(common, members, unit, halved, splits, alone, cascades)
+    return CascadeGroup(common, members, unit, halved, splits, alone, cascades)
 
 
 def _splits(shared: set[str]) -> tuple[str, str]:

@@ -8,14 +8,14 @@ import numpy as np
 
 from longwatt.cascades.audit import cascade_cost
 from longwatt.cascades.members import CascadeError, paired_samples
-from longwatt.cascades.points import AnsweredPoint, Group
+from longwatt.cascades.points import AnsweredPoint, CascadeGroup
 from longwatt.cascades.thresholds import cascaded, escalated, rate_of
 from longwatt.results.differences import unlike_machines
 
 NOISE = 0.1  # costs of two runs that differ by less than this share are alike
 
 
-def run_facts(group: Group, point: AnsweredPoint) -> dict[str, Any]:
+def run_facts(group: CascadeGroup, point: AnsweredPoint) -> dict[str, Any]:
     """Set a cascade that ran beside the one computed from its cells' own answers.
 
     Returns:
@@ -44,7 +44,7 @@ def run_facts(group: Group, point: AnsweredPoint) -> dict[str, Any]:
 
 
 def _computed(
-    group: Group, point: AnsweredPoint, first: AnsweredPoint, last: AnsweredPoint
+    group: CascadeGroup, point: AnsweredPoint, first: AnsweredPoint, last: AnsweredPoint
 ) -> dict[str, Any]:
     pair = paired_samples(first.answered, last.answered)
     if pair[0].ids != point.answered.sample.ids:

@@ -20,7 +20,7 @@ from longwatt.cascades.audit import (
 )
 from longwatt.cascades.figures import cascade_drawings
 from longwatt.cascades.members import CascadeError
-from longwatt.cascades.points import Group, Member, groups_of, read_point
+from longwatt.cascades.points import CascadeGroup, Member, groups_of, read_point
 from longwatt.cascades.real import run_facts
 from longwatt.cascades.words import Words
 from longwatt.freshness.outdated import Stamps
@@ -33,17 +33,17 @@ from longwatt.provenance.stamps import write_json
 from longwatt.results.status import up_to_date_rows
 from longwatt.results.summary import write_csv
 
-FOLDER = "cascades"  # below results/{study}
+CASCADES_FOLDER = "cascades"  # below results/{study}
 CURVE_POINTS = 101  # most of one curve that are written and drawn
-SHOWN_PAIRS = 20  # most cascades of a table; all are in cascades.json
-CURVE_COLUMNS = (
+SHOWN_CASCADES = 20  # most cascades of a table; all are in cascades.json
+CASCADE_CURVE = (
     "group", "kind", "first", "last", "threshold", "escalation_rate", "score", "cost", "unit",
 )  # fmt: skip
-NOTHING = (
+NO_CASCADE = (
     "No two finished cells answered the same examples alone, so no cascade can be computed. It "
     "takes two cells of one dataset and seed that generate texts or tell labels apart."
 )
-FORMULA = (
+COST_FORMULA = (
     "A cascade's request costs that of its first cell, and at the rate of escalation that of its "
     "last. The oracle knows which examples the last cell answers better: no threshold does."
 )
@@ -70,21 +70,21 @@ def write_cascades(
     groups = groups_of([read_point(results, one) for one in known])
     facts = {key: group_facts(one, settings) for key, one in _named(groups)}
     names = cell_names(settings)
-    folder = results / FOLDER
+    folder = results / CASCADES_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     curve = curve_table(dict(_named(groups)))
     write_csv(folder / "curve.csv", curve)
     drawings = cascade_drawings(facts, curve, names, settings["titles"])
     digests = drawing.save_all(drawings, folder)
-    write_page(folder / FOLDER, "Cascades", sections(facts, names, settings))
+    write_page(folder / CASCADES_FOLDER, "Cascades", cascade_sections(facts, names, settings))
     written = {"groups": facts, "sha256": digests, "provenance": provenance}
-    write_json(folder / f"{FOLDER}.json", written)
-    for line in headlines(facts, names, settings):
+    write_json(folder / f"{CASCADES_FOLDER}.json", written)
+    for line in cascade_lines(facts, names, settings):
         say(line)
-    say(f"all cascades are in {folder}/{FOLDER}.html, {FOLDER}.md, {FOLDER}.json and curve.csv")
+    say(f"all cascades are in {folder}: cascades.html, cascades.md, cascades.json, curve.csv")
 
 
-def _named(groups: Sequence[Group]) -> Iterator[tuple[str, Group]]:
+def _named(groups: Sequence[CascadeGroup]) -> Iterator[tuple[str, CascadeGroup]]:
     """Yield groups with a name that files can have."""
     for group in groups:
         common = group.common
@@ -104,7 +104,7 @@ def cell_names(settings: CascadeSettings) -> dict[str, str]:
     return found
 
 
-def group_facts(group: Group, settings: CascadeSettings) -> dict[str, Any]:
+def group_facts(group: CascadeGroup, settings: CascadeSettings) -> dict[str, Any]:
     """Compute all cascades of a group, and choose one on the examples of fitting."""
     how, keep = Resampling.of(settings["scoring"]), float(settings["keep_score"])
     singles = single_facts(group, how)
@@ -125,7 +125,7 @@ def group_facts(group: Group, settings: CascadeSettings) -> dict[str, Any]:
         "singles": singles,
         "pairs": pairs,
         "agreements": agreements,
-        "chosen": chosen(known, singles, keep),
+        "chosen": cheapest_that_keeps(known, singles, keep),
         "run": [run_facts(group, point) for point in group.cascades],
     }
 
@@ -136,7 +136,7 @@ def _pairs(members: Sequence[Member]) -> Iterator[tuple[Member, Member]]:
 
 
 def _pair(
-    group: Group,
+    group: CascadeGroup,
     pair: tuple[Member, Member],
     singles: Sequence[Mapping[str, Any]],
     keep: float,
@@ -149,7 +149,7 @@ def _pair(
         return {"first": first, "last": last, "missing": str(error)}
 
 
-def chosen(
+def cheapest_that_keeps(
     pairs: Sequence[Mapping[str, Any]], singles: Sequence[Mapping[str, Any]], keep: float
 ) -> int | None:
     """Choose the cheapest cascade that keeps the best cell's score where it was fitted.
@@ -162,7 +162,7 @@ def chosen(
     return min(good, key=lambda place: pairs[place]["fitted"]["cost"], default=None)
 
 
-def curve_table(groups: Mapping[str, Group]) -> pd.DataFrame:
+def curve_table(groups: Mapping[str, CascadeGroup]) -> pd.DataFrame:
     """Return score and cost of single cells, cascades and oracles, stated on other examples."""
     rows: list[tuple[Any, ...]] = []
     for key, group in groups.items():
@@ -171,7 +171,7 @@ def curve_table(groups: Mapping[str, Group]) -> pd.DataFrame:
             rows.append((key, "single", one.point.cell, None, *alone))
         for pair in _pairs(group.members):
             rows += _curve_rows(key, group.unit, pair)
-    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS), dtype=object)
+    return pd.DataFrame(rows, columns=list(CASCADE_CURVE), dtype=object)
 
 
 def _curve_rows(key: str, unit: str, pair: tuple[Member, Member]) -> Iterator[tuple[Any, ...]]:
@@ -189,12 +189,12 @@ def _curve_rows(key: str, unit: str, pair: tuple[Member, Member]) -> Iterator[tu
             yield (key, kind, first.point.cell, last.point.cell, *known)
 
 
-def headlines(
+def cascade_lines(
     groups: Mapping[str, Mapping[str, Any]], names: Mapping[str, str], settings: CascadeSettings
 ) -> list[str]:
     """Say of each group which cascade was chosen, whether it pays, and how runs agree."""
     if not groups:
-        return [NOTHING]
+        return [NO_CASCADE]
     found = []
     for facts in groups.values():
         title = settings["titles"].get(facts["dataset"], facts["dataset"])
@@ -215,19 +215,19 @@ def _choice(facts: Mapping[str, Any], words: Words) -> str:
     if facts["chosen"] is None:
         return (
             "do not cascade: no cascade keeps "
-            f"{percent(facts['keep_score'], '.0f')} of the best cell's score"
+            f"{percent(facts['keep_score'])} of the best cell's score where it is fitted."
         )
     pair = known[facts["chosen"]]
-    return f"{words.members(pair)}: {words.verdict(pair, facts['keep_score'])}"
+    return words.verdict(pair, facts["keep_score"])
 
 
-def sections(
+def cascade_sections(
     groups: Mapping[str, Mapping[str, Any]], names: Mapping[str, str], settings: CascadeSettings
 ) -> list[Section]:
     """Return the page's sections, one for each group."""
     if not groups:
-        return [Section("", [NOTHING])]
-    found = [Section("", [FORMULA])]
+        return [Section("", [NO_CASCADE])]
+    found = [Section("", [COST_FORMULA])]
     for key, facts in groups.items():
         title = settings["titles"].get(facts["dataset"], facts["dataset"])
         words = Words(names, facts["unit"], facts["estimated"])
@@ -250,8 +250,8 @@ def _parts(
         _single_table(facts, names, words),
         *([_pair_table(known, words)] if known else []),
         *_agreement_parts(facts, words),
-        *(f"{len(known) - SHOWN_PAIRS} more are in cascades.json."
-          for _ in range(len(known) > SHOWN_PAIRS)),
+        *(f"{len(known) - SHOWN_CASCADES} more are in cascades.json."
+          for _ in range(len(known) > SHOWN_CASCADES)),
     ]  # fmt: skip
 
 
@@ -273,7 +273,9 @@ def _single_table(facts: Mapping[str, Any], names: Mapping[str, str], words: Wor
     rows = [
         {
             "single cell": names[one["cell"]] + random_weights(one["random_weights"]),
-            facts["score_name"]: number(one["score"], ".2f"),
+            drawing.SCORE_TITLES.get(facts["score_name"], facts["score_name"]): number(
+                one["score"], ".2f"
+            ),
             "interval": f"{number(one['score_low'], '.2f')} to {number(one['score_high'], '.2f')}",
             "cost of a request": words.cost(one["cost"]),
             "flags": ", ".join(one["energy_flags"]) if facts["unit"] == "J" else "",
@@ -295,11 +297,18 @@ def _pair_table(pairs: Sequence[Mapping[str, Any]], words: Words) -> Table:
             "sure": percent(one["stated"]["sure"]),
             "cost of a request": words.cost(one["stated"]["cost"]),
             "oracle escalates": percent(one["oracle"]["keeps"]["rate"]),
+            "at its best": _best(one, words),
             "verdict": one["verdict"],
         }
-        for one in order[:SHOWN_PAIRS]
+        for one in order[:SHOWN_CASCADES]
     ]
     return Table(rows, ["cascade", "verdict"], {"cascade": "good", "do not cascade": "bad"})
+
+
+def _best(pair: Mapping[str, Any], words: Words) -> str:
+    """Write the highest score that a threshold gives, and what it costs."""
+    best = pair["at_best"]
+    return f"{number(best['score'], '.2f')} at {words.cost(best['cost'])}"
 
 
 def _agreement_parts(facts: Mapping[str, Any], words: Words) -> list[PagePart]:
@@ -315,7 +324,7 @@ def _agreement_parts(facts: Mapping[str, Any], words: Words) -> list[PagePart]:
             "cost of a request": words.cost(one["stated"]["cost"]),
             "verdict": one["verdict"],
         }
-        for one in order[:SHOWN_PAIRS]
+        for one in order[:SHOWN_CASCADES]
     ]
     said = "Where two cheap cells must give the same answer, both are always paid:"
     marks = {"cascade": "good", "do not cascade": "bad"}

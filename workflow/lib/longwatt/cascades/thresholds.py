@@ -12,7 +12,7 @@ from longwatt.metrics.resampling import ROUNDING, Resampling, Sample
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class EscalationCurve:
     """A cascade at every threshold that changes who answers, from none escalated to all.
 
     Attributes:
@@ -47,7 +47,7 @@ def rate_of(sample: Sample, asked: Numbers) -> float:
     return float(sample.rows[asked].sum() / sample.rows.sum())
 
 
-def curve_of(first: Sample, last: Sample, sure: Numbers) -> Curve:
+def curve_of(first: Sample, last: Sample, sure: Numbers) -> EscalationCurve:
     """Score a cascade at every threshold.
 
     Args:
@@ -64,10 +64,10 @@ def curve_of(first: Sample, last: Sample, sure: Numbers) -> Curve:
     thresholds = np.concatenate([known[:1], (known[1:] + known[:-1]) / 2, known[-1:] + 1])
     unknown = int(np.isnan(sure).sum())
     counts = unknown + np.searchsorted(np.sort(sure[~np.isnan(sure)]), thresholds)
-    return Curve(thresholds, *_along(first, last, order, counts))
+    return EscalationCurve(thresholds, *_along(first, last, order, counts))
 
 
-def oracle_of(first: Sample, last: Sample) -> Curve:
+def oracle_of(first: Sample, last: Sample) -> EscalationCurve:
     """Score the cascade that knows which examples the last cell answers better.
 
     Each example's own scores decide, in the order of what it gains. Its thresholds are that gain.
@@ -77,7 +77,7 @@ def oracle_of(first: Sample, last: Sample) -> Curve:
     order = np.argsort(-gains, kind="stable")
     counts = np.arange(int((gains > 0).sum()) + 1)
     thresholds = np.append(gains[order], 0.0)[counts]
-    return Curve(thresholds, *_along(first, last, order, counts))
+    return EscalationCurve(thresholds, *_along(first, last, order, counts))
 
 
 def kept_share(found: Sample, best: Sample, keep: float, how: Resampling) -> float:
@@ -93,7 +93,7 @@ def kept_share(found: Sample, best: Sample, keep: float, how: Resampling) -> flo
 
 
 def fitted_place(
-    curve: Curve, pair: tuple[Sample, Sample], sure: Numbers, keep: float, how: Resampling
+    curve: EscalationCurve, pair: tuple[Sample, Sample], sure: Numbers, keep: float, how: Resampling
 ) -> int:
     """Find the fewest escalations that surely keep a share of the better cell's score.
 

@@ -49,31 +49,23 @@ class Words:
 
     def verdict(self, facts: Facts, keep: float) -> str:
         """Say whether a cascade pays, and why not."""
-        stated, last = facts["stated"], self.names[facts["last"]]
-        rate, even = percent(stated["rate"]), percent(facts["break_even_rate"])
-        asked = f"it asks {last} in {rate} of the requests"
-        if facts["verdict"] == PAYS:
-            return (
-                f"cascade: {asked}, below the {even} from which {last} alone costs less; "
-                f"{self.stated(stated)}"
-            )
-        return f"do not cascade: {self._why_not(facts, keep, asked, even)}"
+        return f"{facts['verdict']}: {self.members(facts)}. {self._why(facts, keep)}"
 
-    def _why_not(self, facts: Facts, keep: float, asked: str, even: str) -> str:
+    def _why(self, facts: Facts, keep: float) -> str:
         stated, last = facts["stated"], self.names[facts["last"]]
+        asked = f"It asks {last} in {percent(stated['rate'])} of the requests"
+        even = f"{percent(facts['break_even_rate'])} from which {last} alone costs less"
+        if facts["verdict"] == PAYS:
+            return f"{asked}, below the {even}, and has a {self.stated(stated)}."
         if facts["why"] == NO_CHEAPER:
-            return f"{self.names[facts['first']]} costs no less than {last}"
+            return f"{self.names[facts['first']]} costs no less than {last}."
         if facts["why"] == LOSES:
-            return (
-                f"on other examples it keeps {percent(stated['kept'], '.1f')} of the better "
-                f"cell's score, less than the {percent(keep, '.0f')} asked for"
-            )
+            kept, wanted = percent(stated["kept"], ".1f"), percent(keep)
+            return f"On other examples it keeps {kept} of the better cell's score, not {wanted}."
         if facts["why"] == ESCALATES:
-            return f"{asked}; from {even} on {last} alone costs less"
-        return (
-            f"{self.names[facts['instead']]} alone scores as much at no more cost "
-            f"({self.stated(stated)})"
-        )
+            return f"{asked}, above the {even}."
+        instead = self.names[facts["instead"]]
+        return f"{instead} alone scores as much at no more cost; it has a {self.stated(stated)}."
 
     def stated(self, stated: Facts) -> str:
         """Write score and cost, and what is kept of the better cell's score."""

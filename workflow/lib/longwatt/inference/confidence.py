@@ -1,4 +1,4 @@
-"""Record how sure a model was of each text that it generated.
+"""GenerationRecord how sure a model was of each text that it generated.
 
 The log-probabilities of the chosen tokens are read off while a model generates, under its raw
 distribution: before anything that forbids or forces tokens. Nothing is computed twice, and no token
@@ -54,7 +54,7 @@ class _Confident:
         """Predict as the family does; its tokens and their log-probabilities, row by row."""
         own = core(model)
         ends = {*_ends(own), *how.get("stops", ())}
-        record = Record(len(batch["input_ids"]), sorted(ends))
+        record = GenerationRecord(len(batch["input_ids"]), sorted(ends))
         with _recording(own, record):
             found = self._family.predict(model, batch, how)
         return found, record.of([_cut(row, ends) for row in found])
@@ -79,7 +79,7 @@ def confidence_facts(logs: Logs) -> dict[str, float | None]:
     return {MEAN: round(mean, DECIMALS), LEAST: round(min(logs), DECIMALS)}
 
 
-class Record:
+class GenerationRecord:
     """The log-probabilities of one batch's tokens, step by step.
 
     A step has a row for each text that goes on, or several: its beams.
@@ -206,7 +206,7 @@ class _Held:
 
 
 @contextmanager
-def _recording(model: Any, record: Record) -> Iterator[None]:
+def _recording(model: Any, record: GenerationRecord) -> Iterator[None]:
     """Let a record see every step of generation, by transformers or by the fast path."""
     from longwatt.models.attention import generation
 
@@ -232,7 +232,7 @@ def _watched(decoder: type[StepDecoder]) -> type[StepDecoder]:
     class Watched(decoder):  # type: ignore[misc, valid-type]
         """A decoder of the greedy loop. Beams are transformers' own, and seen there."""
 
-        def __init__(self, record: Record, *args: Any) -> None:
+        def __init__(self, record: GenerationRecord, *args: Any) -> None:
             super().__init__(*args)
             self._record = record if len(args) == GREEDY_ARGUMENTS else None
             self._texts = list(range(record.texts))
@@ -258,7 +258,7 @@ def _watched(decoder: type[StepDecoder]) -> type[StepDecoder]:
 class _Watch(LogitsProcessor):  # type: ignore[misc]
     """See the scores of every step before anything changes them, and change none."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: GenerationRecord) -> None:
         self._record, self._begin = record, 0
         self._read: Tensor | None = None  # tokens that each row had at the step before
 

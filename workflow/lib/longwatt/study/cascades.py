@@ -16,7 +16,7 @@ from longwatt.study.cells import AXES, Cell
 # log-probability of a text's tokens, and the calibrated probability of a label.
 MEAN, LEAST, PROBABILITY = "mean_log_probability", "min_log_probability", "confidence"
 CASCADE = "cascade"  # key of an inference point
-FIRST = "first_"  # before the names of the first cell's inputs
+FIRST_PREFIX = "first_"  # before the names of the first cell's inputs
 # `keep_score` is the share of the better cell's score that a threshold is to keep.
 CASCADE_DEFAULTS: dict[str, Any] = {"confidence": MEAN, "keep_score": 0.99}
 REGROUP_BATCHES = 8  # batches whose unsure examples go to the next cell together
@@ -102,13 +102,15 @@ def answered(folder: str) -> dict[str, str]:
 
 def named_first(paths: Mapping[str, str]) -> dict[str, str]:
     """Name the inputs of the cell that answers first."""
-    return {FIRST + kind: path for kind, path in paths.items()}
+    return {FIRST_PREFIX + kind: path for kind, path in paths.items()}
 
 
 def first_of(paths: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inputs of the cell that answers first, by their own names."""
     return {
-        kind.removeprefix(FIRST): path for kind, path in paths.items() if kind.startswith(FIRST)
+        kind.removeprefix(FIRST_PREFIX): path
+        for kind, path in paths.items()
+        if kind.startswith(FIRST_PREFIX)
     }
 
 
