@@ -12,6 +12,7 @@ from longwatt.cascades.audit import (
     NO_CHEAPER,
     PAYS,
     SINGLE_BETTER,
+    UNDECIDED,
     agreement_facts,
     break_even_rate,
     cascade_cost,
@@ -86,8 +87,16 @@ def test_a_paying_cascade_is_said_with_its_rate_its_break_even_and_its_score():
     said = Words(NAMES, "J", True).verdict(audited(), 0.99)
     assert said.startswith(
         "cascade: 64 tokens, then 256 tokens. It asks 256 tokens in 25 % of the requests, below "
-        "the 90 % from which 256 tokens alone costs less, and has a score 100.00 at 3.5 J, +0.00 ("
+        "the 90 % from which 256 tokens alone costs less, and has a score 100.00 at 3.50 J, +0.00 ("
     )
+
+
+def test_a_score_that_may_be_lost_by_chance_decides_nothing():
+    stated = np.where(np.arange(100) < 3, 0.0, 100.0)
+    found = audited(stated=stated, sure=[-3.0, *[-0.1] * 99])
+    assert (found["verdict"], found["why"]) == (UNDECIDED, LOSES)
+    said = Words(NAMES, "J", False).verdict(found, 0.99)
+    assert "it keeps 98.0 % of the better cell's score, not 99 %; that may be chance" in said
 
 
 def test_two_cheap_cells_that_agree_are_both_paid():

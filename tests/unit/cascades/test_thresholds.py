@@ -107,6 +107,17 @@ def test_nothing_is_escalated_where_the_first_cell_is_the_better_one():
     assert curve.rates[fitted_place(curve, (first, last), sure, 0.99, HOW)] == 0
 
 
+def test_two_cells_may_be_asked_for_more_than_either_scores_alone():
+    """Each knows what the other does not, and the first knows which."""
+    knows = np.arange(200) % 2 == 0
+    first, last = sample(100.0 * knows), sample(100.0 * ~knows)
+    sure = np.where(knows, -0.1, -3.0) - np.arange(200) / 1e4
+    curve = curve_of(first, last, sure)
+    places = [fitted_place(curve, (first, last), sure, keep, HOW) for keep in (1.5, 5.0)]
+    assert 75 <= curve.scores[places[0]] < 100 == curve.scores[places[1]]
+    assert curve.rates[places[0]] < curve.rates[places[1]] == 0.5
+
+
 def test_no_known_confidence_is_refused():
     with pytest.raises(CascadeError, match="no confidence is known"):
         curve_of(sample([1.0]), sample([2.0]), np.array([math.nan]))

@@ -28,9 +28,7 @@ class Fake:
         for group in groups:
             self.asked.append(list(group))
             self.now += 10
-            answers = [
-                Answer(f"{self.name}{n}", 2, {MEAN: self.sure.get(n, 0.0)}) for n in group
-            ]
+            answers = [Answer(f"{self.name}{n}", 2, {MEAN: self.sure.get(n, 0.0)}) for n in group]
             yield BatchResult([f"e{n}" for n in group], answers, [5] * len(group), self.now,
                               self.now + 10)  # fmt: skip
 

@@ -22,7 +22,7 @@ from longwatt.cascades.thresholds import (
 from longwatt.metrics.resampling import Resampling, Sample, Scores, difference_of, interval_of
 from longwatt.study.cascades import MEAN, PROBABILITY
 
-PAYS, DOES_NOT = "cascade", "do not cascade"
+PAYS, DOES_NOT, UNDECIDED = "cascade", "do not cascade", "undecided"
 # Why it does not pay.
 ESCALATES, SINGLE_BETTER, LOSES, NO_CHEAPER = "escalates", "single", "loses", "no cheaper"
 
@@ -88,7 +88,7 @@ def pair_facts(
         "at_best": _at_best(curve, (first, last), stated, costs),
         "oracle": _oracle_facts(stated, costs, keep),
     }
-    return {**facts, **verdict(facts, singles, keep)}
+    return {**facts, **verdict(facts, singles, keep, how.confidence)}
 
 
 def confidence_name(answered: Answered) -> str:
@@ -97,12 +97,12 @@ def confidence_name(answered: Answered) -> str:
 
 
 def cascade_cost(costs: tuple[float, float], rate: float) -> float:
-    """Return the cost of a request: always that of the first, and at this rate that of the last."""
+    """Return the cost of a request: the first cell's, and the last's at this rate."""
     return costs[0] + rate * costs[1]
 
 
 def break_even_rate(costs: tuple[float, float]) -> float:
-    """Return the escalation rate from which the last cell alone costs less, 0 if at any."""
+    """Return the escalation rate from which the last cell alone costs less."""
     return max(0.0, 1 - costs[0] / costs[1]) if costs[1] else 0.0
 
 
@@ -155,7 +155,7 @@ def _at_best(
 def _oracle_facts(
     pair: tuple[Sample, Sample], costs: tuple[float, float], keep: float
 ) -> dict[str, Any]:
-    """State the cascade that knows whom to ask: where it keeps the score, and at its best."""
+    """State the oracle where it keeps the score, and at its best."""
     curve = oracle_of(*pair)
     best = max(one.value for one in pair)
     enough = np.flatnonzero(curve.scores >= keep * best - 1e-9)
@@ -169,14 +169,18 @@ def _at(curve: EscalationCurve, place: int, costs: tuple[float, float]) -> dict[
 
 
 def verdict(
-    facts: Mapping[str, Any], singles: Sequence[Mapping[str, Any]], keep: float
+    facts: Mapping[str, Any],
+    singles: Sequence[Mapping[str, Any]],
+    keep: float,
+    confidence: float,
 ) -> dict[str, Any]:
-    """Judge a cascade beside all single cells of its group, at equal cost and at equal score.
+    """Judge a cascade beside all single cells, at equal cost and equal score.
 
     Args:
         facts: of the cascade: `first`, `last`, `stated` and `break_even_rate`.
         singles: as `single_facts`.
         keep: share of the better cell's score that is to be kept.
+        confidence: with which a score must be lost for the cascade not to pay.
 
     Returns:
         The `verdict`, `why` it does not pay, and the single cell that is `instead` better, if any.
@@ -187,18 +191,17 @@ def verdict(
         for one in singles
         if one["cost"] <= stated["cost"] and one["score"] >= stated["score"] - 1e-9
     ]
-    if costs[facts["first"]] >= costs[facts["last"]]:
-        why = NO_CHEAPER
-    elif stated["kept"] < keep:
-        why = LOSES
-    elif stated["rate"] >= facts["break_even_rate"]:
-        why = ESCALATES
-    elif better:
-        why = SINGLE_BETTER
-    else:
-        return {"verdict": PAYS, "why": None, "instead": None}
     cheapest = min(better, key=lambda one: one["cost"], default=None)
-    return {"verdict": DOES_NOT, "why": why, "instead": cheapest and cheapest["cell"]}
+    judged, why, instead = PAYS, None, None
+    if costs[facts["first"]] >= costs[facts["last"]]:
+        judged, why = DOES_NOT, NO_CHEAPER
+    elif stated["rate"] >= facts["break_even_rate"]:
+        judged, why = DOES_NOT, ESCALATES
+    elif cheapest:
+        judged, why, instead = DOES_NOT, SINGLE_BETTER, cheapest["cell"]
+    elif stated["kept"] < keep:
+        judged, why = DOES_NOT if stated["sure"] <= 1 - confidence else UNDECIDED, LOSES
+    return {"verdict": judged, "why": why, "instead": instead}
 
 
 def agreement_facts(
@@ -225,7 +228,7 @@ def agreement_facts(
         "stated": stated_facts(pair, asked, costs, keep, how),
         "break_even_rate": break_even_rate(costs),
     }
-    return {**facts, **verdict(facts, singles, keep)}
+    return {**facts, **verdict(facts, singles, keep, how.confidence)}
 
 
 def curves_of(first: Member, last: Member) -> tuple[EscalationCurve, EscalationCurve]:

@@ -1,4 +1,4 @@
-"""Draw score against the cost of a request: single cells, cascades, and what an oracle could do."""
+"""Draw the scores of single cells, cascades and oracles against their cost."""
 
 from __future__ import annotations
 

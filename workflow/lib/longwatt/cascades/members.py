@@ -1,4 +1,4 @@
-"""Read what a cell answered at an inference point, how sure it was, and how well it scored."""
+"""Read what a cell answered, how sure it was, and how well it scored."""
 
 from __future__ import annotations
 

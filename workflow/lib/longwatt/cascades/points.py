@@ -1,4 +1,4 @@
-"""Read the finished inference points of a study, and group those that a cascade can join."""
+"""Read finished inference points, and group those that a cascade can join."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class CascadeGroup:
 
 
 def groups_of(points: Sequence[AnsweredPoint]) -> list[CascadeGroup]:
-    """CascadeGroup the points that cascades can join: at least two cells with a split in common."""
+    """Group points that cascades can join, of two cells or more."""
     by_common: dict[tuple[Any, ...], list[AnsweredPoint]] = {}
     for point in points:
         by_common.setdefault(tuple(point.known[name] for name in COMMON), []).append(point)

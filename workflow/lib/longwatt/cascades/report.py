@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from longwatt.cascades.audit import (
+    DOES_NOT,
     PAYS,
+    UNDECIDED,
     agreement_facts,
     cascade_cost,
     curves_of,
@@ -39,6 +41,7 @@ SHOWN_CASCADES = 20  # most cascades of a table; all are in cascades.json
 CASCADE_CURVE = (
     "group", "kind", "first", "last", "threshold", "escalation_rate", "score", "cost", "unit",
 )  # fmt: skip
+MARKS = {PAYS: "good", DOES_NOT: "bad", UNDECIDED: "open"}
 NO_CASCADE = (
     "No two finished cells answered the same examples alone, so no cascade can be computed. It "
     "takes two cells of one dataset and seed that generate texts or tell labels apart."
@@ -240,10 +243,10 @@ def _parts(
     key: str, facts: Mapping[str, Any], names: Mapping[str, str], words: Words
 ) -> list[PagePart]:
     known = _known(facts)
-    pays = facts["chosen"] is not None and known[facts["chosen"]]["verdict"] == PAYS
+    judged = DOES_NOT if facts["chosen"] is None else known[facts["chosen"]]["verdict"]
     text = f"Score against cost of single cells, cascades and the oracle in {facts['dataset']}"
     return [
-        Labelled("Audit", _choice(facts, words), "good" if pays else "bad"),
+        Labelled("Audit", _choice(facts, words), MARKS[judged]),
         f"{words.costs()} {_examples(facts)}",
         *(Labelled("Run for real", words.run(one)) for one in facts["run"]),
         Picture(f"{key}.svg", text),
@@ -302,7 +305,7 @@ def _pair_table(pairs: Sequence[Mapping[str, Any]], words: Words) -> Table:
         }
         for one in order[:SHOWN_CASCADES]
     ]
-    return Table(rows, ["cascade", "verdict"], {"cascade": "good", "do not cascade": "bad"})
+    return Table(rows, ["cascade", "verdict"], MARKS)
 
 
 def _best(pair: Mapping[str, Any], words: Words) -> str:
@@ -327,5 +330,4 @@ def _agreement_parts(facts: Mapping[str, Any], words: Words) -> list[PagePart]:
         for one in order[:SHOWN_CASCADES]
     ]
     said = "Where two cheap cells must give the same answer, both are always paid:"
-    marks = {"cascade": "good", "do not cascade": "bad"}
-    return [said, Table(rows, ["two must agree", "verdict"], marks)] if rows else []
+    return [said, Table(rows, ["two must agree", "verdict"], MARKS)] if rows else []

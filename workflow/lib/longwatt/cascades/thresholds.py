@@ -97,14 +97,15 @@ def fitted_place(
 ) -> int:
     """Find the fewest escalations that surely keep a share of the better cell's score.
 
-    That share is kept in as many of the resamples as `how.confidence` asks for. The score alone
-    would be kept elsewhere about half of the time.
+    It is kept in as many of the resamples as the confidence of `how` asks for. Kept just where it
+    is fitted, a score is lost elsewhere about half of the time.
 
     Args:
         curve: of these samples and confidences.
         pair: of the first and of the last cell.
         sure: confidences of the first (examples), NaN where unknown.
-        keep: share of the better cell's score.
+        keep: share of the better cell's score; above 1 for more than either cell scores alone,
+            where the highest score is taken if none is surely so high.
         how: of the resamples.
     """
     best = max(pair, key=lambda one: one.value)
@@ -113,8 +114,11 @@ def fitted_place(
         asked = escalated(sure, float(curve.thresholds[place]))
         return kept_share(cascaded(*pair, asked), best, keep, how) >= how.confidence
 
-    enough = curve.scores >= keep * best.value - ROUNDING
+    highest = int(curve.scores.argmax())
+    enough = curve.scores >= min(keep * best.value, curve.scores[highest]) - ROUNDING
     places = [int(place) for place in np.flatnonzero(enough)]
+    if keep > 1 and not keeps(highest):
+        return highest
     if keeps(places[0]) or not keeps(places[-1]):
         return places[0]
     # More escalations keep more, but for chance.

@@ -35,7 +35,7 @@ Logs = Sequence[float] | None  # log-probabilities of an answer's tokens, None w
 
 
 def with_confidence(family: Family) -> Family:
-    """Let a family of generated texts add to its answers how sure it was of them."""
+    """Let a family add to its texts how sure it was of them."""
     return cast(Family, _Confident(family))
 
 
@@ -51,7 +51,7 @@ class _Confident:
     def predict(
         self, model: Any, batch: Batch, how: Mapping[str, Any]
     ) -> tuple[list[list[int]], list[Logs]]:
-        """Predict as the family does; its tokens and their log-probabilities, row by row."""
+        """Predict as the family does, and return log-probabilities beside the tokens."""
         own = core(model)
         ends = {*_ends(own), *how.get("stops", ())}
         record = GenerationRecord(len(batch["input_ids"]), sorted(ends))
@@ -125,7 +125,7 @@ class GenerationRecord:
         self._last = scores
 
     def of_texts(self, places: Sequence[int]) -> None:
-        """Say of the newest step which text each row is of; without it, the row in its place."""
+        """Say which text each row of the newest step is of, where rows have left."""
         self._steps[-1].texts = places
 
     def of_beams(self, read: Tensor) -> None:
@@ -279,7 +279,7 @@ class _Watch(LogitsProcessor):  # type: ignore[misc]
 
 
 def _parents(before: Tensor, read: Tensor, beams: int) -> Tensor:
-    """Find which row each row goes on from, by the tokens that both have read (rows, length)."""
+    """Find the row that each row goes on from, by their tokens (rows, length)."""
     width = before.shape[1]
     now, then = (one.view(-1, beams, width) for one in (read, before))
     same = (now[:, :, None] == then[:, None]).all(-1)  # (texts, rows now, rows before)

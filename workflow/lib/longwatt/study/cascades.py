@@ -121,7 +121,7 @@ def check_cascade(
     firsts: Mapping[str, Mapping[str, Any]],
     where: str,
 ) -> None:
-    """Refuse a cascade that cannot be fitted, or would be judged by what it was fitted to.
+    """Refuse a cascade that cannot be fitted, or judged apart from its fit.
 
     Args:
         name: of its inference point.
