@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longwatt.cascades.audit import (
+    BY_CHANCE,
     DOES_NOT,
     ESCALATES,
     LOSES,
     NO_CHEAPER,
     PAYS,
     SINGLE_BETTER,
-    UNDECIDED,
     agreement_facts,
     break_even_rate,
     cascade_cost,
@@ -94,7 +94,7 @@ def test_a_paying_cascade_is_said_with_its_rate_its_break_even_and_its_score():
 def test_a_score_that_may_be_lost_by_chance_decides_nothing():
     stated = np.where(np.arange(100) < 3, 0.0, 100.0)
     found = audited(stated=stated, sure=[-3.0, *[-0.1] * 99])
-    assert (found["verdict"], found["why"]) == (UNDECIDED, LOSES)
+    assert (found["verdict"], found["why"]) == (BY_CHANCE, LOSES)
     said = Words(NAMES, "J", False).verdict(found, 0.99)
     assert "it keeps 98.0 % of the better cell's score, not 99 %; that may be chance" in said
 

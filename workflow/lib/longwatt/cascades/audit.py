@@ -22,7 +22,7 @@ from longwatt.cascades.thresholds import (
 from longwatt.metrics.resampling import Resampling, Sample, Scores, difference_of, interval_of
 from longwatt.study.cascades import MEAN, PROBABILITY
 
-PAYS, DOES_NOT, UNDECIDED = "cascade", "do not cascade", "undecided"
+PAYS, DOES_NOT, BY_CHANCE = "cascade", "do not cascade", "undecided"
 # Why it does not pay.
 ESCALATES, SINGLE_BETTER, LOSES, NO_CHEAPER = "escalates", "single", "loses", "no cheaper"
 
@@ -200,7 +200,7 @@ def verdict(
     elif cheapest:
         judged, why, instead = DOES_NOT, SINGLE_BETTER, cheapest["cell"]
     elif stated["kept"] < keep:
-        judged, why = DOES_NOT if stated["sure"] <= 1 - confidence else UNDECIDED, LOSES
+        judged, why = DOES_NOT if stated["sure"] <= 1 - confidence else BY_CHANCE, LOSES
     return {"verdict": judged, "why": why, "instead": instead}
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from longwatt.cascades.audit import (
+    BY_CHANCE,
     DOES_NOT,
     PAYS,
-    UNDECIDED,
     agreement_facts,
     cascade_cost,
     curves_of,
@@ -41,7 +41,7 @@ SHOWN_CASCADES = 20  # most cascades of a table; all are in cascades.json
 CASCADE_CURVE = (
     "group", "kind", "first", "last", "threshold", "escalation_rate", "score", "cost", "unit",
 )  # fmt: skip
-MARKS = {PAYS: "good", DOES_NOT: "bad", UNDECIDED: "open"}
+MARKS = {PAYS: "good", DOES_NOT: "bad", BY_CHANCE: "open"}
 NO_CASCADE = (
     "No two finished cells answered the same examples alone, so no cascade can be computed. It "
     "takes two cells of one dataset and seed that generate texts or tell labels apart."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from longwatt.cascades.audit import ESCALATES, LOSES, NO_CHEAPER, PAYS, UNDECIDED
+from longwatt.cascades.audit import BY_CHANCE, ESCALATES, LOSES, NO_CHEAPER, PAYS
 from longwatt.cascades.points import J
 from longwatt.cascades.real import NOISE
 from longwatt.layout.wording import ESTIMATED, NA, interval, number, percent, short
@@ -63,7 +63,7 @@ class Words:
             kept, wanted = percent(stated["kept"], ".1f"), percent(keep)
             lost = f"On other examples it keeps {kept} of the better cell's score, not {wanted}"
             sure = percent(stated["sure"])
-            if facts["verdict"] == UNDECIDED:
+            if facts["verdict"] == BY_CHANCE:
                 return f"{lost}; that may be chance, since {sure} of their resamples keep it."
             return f"{lost}."
         if facts["why"] == ESCALATES:
