@@ -1,9 +1,8 @@
 """Needle: a generated question-answering set that checks the instrument.
 
-The answer stands at a random place in a document of known length. The best expected F1 at each
-input length is therefore known: that of the words that a cut leaves visible, plus a guess at the
-hidden words among all that these may be. All places are equally likely, or a share of the answers
-stands near the beginning, as in news.
+The answer stands at a uniformly random place in a document of known length. The best expected F1 at
+each input length is therefore known: that of the words that a cut leaves visible, plus a guess at
+the hidden words among all that these may be.
 """
 
 from __future__ import annotations
@@ -26,10 +25,7 @@ OPTIONS_SCHEMA = object_of(
     answer_vocabulary={"type": "integer", "minimum": 2, "maximum": 400},
     filler_vocabulary={"type": "integer", "minimum": 2, "maximum": 2000},
     seed={"type": "integer", "minimum": 0},
-    lead_share={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-    lead_words={"type": "integer", "minimum": 16},
 )
-LEAD_WORDS = 40  # words of the beginning, where a study asks for a share of the answers there
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
@@ -37,8 +33,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
     Args:
         options: words_per_document and examples per split; answer_words (2), answer_vocabulary (32
-            per position), filler_vocabulary (200), seed (0). With lead_share, that share of the
-            needles stands within the first lead_words (40) words, and the others anywhere.
+            per position), filler_vocabulary (200), seed (0).
     """
     count, size = options.get("answer_words", 2), options.get("answer_vocabulary", 32)
     source = random.Random(options.get("seed", 0))
@@ -46,11 +41,11 @@ def read(options: Mapping[str, Any]) -> SourceData:
     # A vocabulary per position: a word that is right can only stand in its own place.
     answers = [words[i * size : (i + 1) * size] for i in range(count)]
     filler = words[count * size :]
-    length, lead = options["words_per_document"], _lead(options)
+    length = options["words_per_document"]
     splits = {}
     for split in SPLITS:
         ids = [f"{split}-{n}" for n in range(options[split])]
-        splits[split] = [_record(source, id_, length, answers, filler, lead) for id_ in ids]
+        splits[split] = [_record(source, id_, length, answers, filler) for id_ in ids]
     return SourceData(
         splits=splits,
         licence="generated, none needed",
@@ -66,29 +61,13 @@ def _words(source: random.Random, count: int) -> list[str]:
     return source.sample([word for word in all_words if word not in MARKER_WORDS], count)
 
 
-def _lead(options: Mapping[str, Any]) -> tuple[float, int] | None:
-    """Return the share of needles in the beginning and its words, None without one."""
-    if "lead_share" not in options:
-        return None
-    words = options.get("lead_words", LEAD_WORDS)
-    return float(options["lead_share"]), min(words, options["words_per_document"])
-
-
 def _record(
-    source: random.Random,
-    id_: str,
-    length: int,
-    answers: list[list[str]],
-    filler: list[str],
-    lead: tuple[float, int] | None = None,
+    source: random.Random, id_: str, length: int, answers: list[list[str]], filler: list[str]
 ) -> Record:
     answer = [source.choice(vocabulary) for vocabulary in answers]
     needle = [*MARKER_WORDS, *answer, "."]
     rest = source.choices(filler, k=length - len(needle))
-    last = len(rest)
-    if lead is not None and source.random() < lead[0]:
-        last = lead[1] - len(needle)
-    place = source.randint(0, last)
+    place = source.randint(0, len(rest))
     head = " ".join([*rest[:place], *MARKER_WORDS])
     text = " ".join([head, *answer, ".", *rest[place:]])
     ends, position = [], len(QUERY) + 2 + len(head)
