@@ -17,7 +17,7 @@ from longwatt.config.studies import read_study
 from longwatt.config.yaml_values import Loader
 from longwatt.energy import costs
 from longwatt.study import cells, settings
-from longwatt.study.cascades import CASCADE_DEFAULTS
+from longwatt.study.cascade_cells import CASCADE_DEFAULTS
 from longwatt.study.claims import ClaimTest
 from longwatt.study.model_settings import LORA_DEFAULTS
 from longwatt.tasks import TEXT

@@ -11,7 +11,8 @@ from longwatt.inference.cascade import CascadePredictor
 from longwatt.inference.predict import infer
 from longwatt.inference.predictor import BatchResult
 from longwatt.models.family import Answer
-from longwatt.study.cascades import MEAN, is_unsure, named_first, with_first
+from longwatt.study.cascade_cells import with_first
+from longwatt.study.cascades import MEAN, is_unsure, named_first
 from longwatt.training.finetune import train
 from tests.tiny_cell import inference_spec, training_spec
 

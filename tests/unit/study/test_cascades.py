@@ -76,7 +76,6 @@ BEAMS = {"generation": {"num_beams": 2}}
         ({"calibrate_on": "tested"}, {}, "is of the split test, as both itself"),
         ({"calibrate_on": "nowhere"}, {}, "no inference point of the cell that answers last"),
         ({"calibrate_on": "other"}, {"other": {"split": "validation"}}, "of the first cell"),
-        ({"confidence": "confidence"}, {}, "of texts it is mean_log_probability"),
     ],
 )
 def test_a_cascade_that_cannot_be_is_refused(tmp_path, study_schema, cascade, points, said):

@@ -9,7 +9,7 @@ from bench.dag import study_text
 
 from longwatt.config.studies import read_study
 from longwatt.study import settings
-from longwatt.study.cascades import with_first
+from longwatt.study.cascade_cells import with_first
 from longwatt.study.cell_settings import CellSettings
 from longwatt.study.checks import checked_stages
 from longwatt.study.stages import Stages

@@ -16,7 +16,8 @@ from longwatt.hub.checkpoints import known_config, repository_of
 from longwatt.models.errors import ModelError
 from longwatt.models.family import attention_path
 from longwatt.study import settings
-from longwatt.study.cascades import CASCADE, check_cascade
+from longwatt.study.cascade_cells import check_cascade
+from longwatt.study.cascades import CASCADE
 from longwatt.study.cells import LARGEST, MOST_TOKENS, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
 from longwatt.study.model_settings import initial_weights, keeps_adapters

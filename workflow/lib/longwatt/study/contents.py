@@ -9,7 +9,7 @@ from typing import Any
 from longwatt.config.documents import check_name
 from longwatt.study import cells as grid
 from longwatt.study import settings
-from longwatt.study.cascades import cascade_of
+from longwatt.study.cascade_cells import cascade_of
 from longwatt.study.claims import claims_of
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from longwatt.energy import costs
 from longwatt.layout.escaping import Undisclosed
 from longwatt.provenance.stamps import Stage
-from longwatt.study import cascades, settings
+from longwatt.study import cascade_cells, cascades, settings
 from longwatt.study import cells as grid
 from longwatt.study.cell_settings import CellSettings
 from longwatt.study.contents import StudyContents
@@ -155,7 +155,7 @@ class Stages(StudyContents):
         if cascade := self.cascade(inference):
             first = self.first(name, inference)
             own = self._settings.predict(self.cell(first), inference)
-            chosen = cascades.with_first(chosen, own, first, cascade)
+            chosen = cascade_cells.with_first(chosen, own, first, cascade)
             families = [own["family"]] if own["family"] != chosen["family"] else []
         modules = (f"longwatt.models.{family}" for family in (chosen["family"], *families))
         return _stage("predict", path, chosen, *modules)
@@ -205,7 +205,9 @@ class Stages(StudyContents):
     def first(self, name: str, point: str) -> str:
         """Return the cell that answers first at an inference point that is a cascade."""
         where = f"{self.source}: inference.{point}.{cascades.CASCADE}"
-        return cascades.first_cell(self.cells, self.cell(name), self.cascade(point), where).name
+        return cascade_cells.first_cell(
+            self.cells, self.cell(name), self.cascade(point), where
+        ).name
 
     @_remembered
     def fit_cascade(self, name: str, point: str) -> Stage:
@@ -231,7 +233,7 @@ class Stages(StudyContents):
             "points": report_settings.answering(self.study, self._there, self.inference),
             "titles": report_settings.titles(self.study),
             "scoring": settings.resampling_settings(self.study),
-            "keep_score": cascades.CASCADE_DEFAULTS["keep_score"],
+            "keep_score": cascade_cells.CASCADE_DEFAULTS["keep_score"],
         }
 
     # Models with several exits.
