@@ -22,8 +22,8 @@ def fit_cascade(
     `keep_score` is the share of it that must be kept (`fitted_place`).
 
     Args:
-        settings: as `longwatt.study.cascade_cells.cascade_of`, with the name of the `first` cell and
-            the settings of `scoring`.
+        settings: as `longwatt.study.cascade_cells.cascade_of`, with the name of the `first` cell
+            and the settings of `scoring`.
         paths: of both cells' answers, as `longwatt.study.cascades.answered` names them, the first
             cell's by `longwatt.study.cascades.named_first`; `threshold` is written.
         provenance: its stamp.

@@ -119,7 +119,7 @@ class GenerationRecord:
             if parents is None:
                 own.chosen = last.gather(1, tokens[:, None])[:, 0]
             else:
-                own.chosen = last[parents, tokens]
+                own.chosen = last[torch.as_tensor(parents, device=last.device), tokens]
         whole = scores.logsumexp(-1) if summed else scores.new_zeros(len(scores))
         self._steps.append(_Step(whole, scores.index_select(1, self._at_ends)))
         self._last = scores
