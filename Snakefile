@@ -22,6 +22,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/exits.smk"
+include: "workflow/rules/cascades.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -35,6 +36,8 @@ localrules:
     summarize_energy,
     calibrate,
     judge_calibration,
+    fit_cascade,
+    cascade,
     compare_exits,
     plot_exits,
     summarize,

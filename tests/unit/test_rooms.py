@@ -19,7 +19,7 @@ GROUND = "ground floor"
 ROOMS = (
     GROUND, "provenance", "hub", "gpus", "energy", "layout", "config", "datasets", "tokens",
     "metrics", "models", "study", "jobs", "freshness", "results", "inference", "training", "exits",
-    "compare", "answer", "report", "plan", "startup",
+    "cascades", "compare", "answer", "report", "plan", "startup",
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.
 LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}
@@ -156,10 +156,11 @@ NUMBERS = {"numpy"}
 # What the script of a rule may load before its work begins: every job of its kind pays for it.
 # Scripts that are not named here load nothing that is heavy.
 SCRIPTS_LOAD = {
-    "calibrate": NUMBERS, "compare_exits": NUMBERS, "judge_calibration": NUMBERS, "plan": NUMBERS,
-    "score": NUMBERS, "summarize_energy": NUMBERS,
+    "calibrate": NUMBERS, "compare_exits": NUMBERS, "fit_cascade": NUMBERS,
+    "judge_calibration": NUMBERS, "plan": NUMBERS, "score": NUMBERS, "summarize_energy": NUMBERS,
     "judge_claims": TABLES, "answer": TABLES, "summarize": TABLES, "tabulate": TABLES,
-    "compare": DRAWING, "partial": DRAWING, "plot": DRAWING, "plot_exits": DRAWING,
+    "cascade": DRAWING, "compare": DRAWING, "partial": DRAWING, "plot": DRAWING,
+    "plot_exits": DRAWING,
 }  # fmt: skip
 LIGHT_SCRIPT, WORKER = 300, 2800  # most modules, of which torch alone has 1,200
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))

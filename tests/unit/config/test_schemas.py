@@ -17,6 +17,7 @@ from longwatt.config.studies import read_study
 from longwatt.config.yaml_values import Loader
 from longwatt.energy import costs
 from longwatt.study import cells, settings
+from longwatt.study.cascade_cells import CASCADE_DEFAULTS
 from longwatt.study.claims import ClaimTest
 from longwatt.study.model_settings import LORA_DEFAULTS
 from longwatt.tasks import TEXT
@@ -115,6 +116,7 @@ def test_every_default_of_a_study_is_that_of_the_code():
         "model.chat": False,
         **flat("model.lora", LORA_DEFAULTS),
         "inference.regroup_batches": settings.EXIT_DEFAULTS["regroup_batches"],
+        **flat("inference.cascade", CASCADE_DEFAULTS),
         **flat("budget", settings.BUDGET_DEFAULTS),
         "budget.effective_batch_size": None,
         **flat(

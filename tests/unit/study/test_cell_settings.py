@@ -9,6 +9,7 @@ from bench.dag import study_text
 
 from longwatt.config.studies import read_study
 from longwatt.study import settings
+from longwatt.study.cascade_cells import with_first
 from longwatt.study.cell_settings import CellSettings
 from longwatt.study.checks import checked_stages
 from longwatt.study.stages import Stages
@@ -43,6 +44,10 @@ def agree(made: Stages) -> None:
         )
         for point in made.points(name):
             predicted = settings.predict_settings(made.study, cell, point)
+            if cascade := made.cascade(point):
+                name_of_first = made.first(name, point)
+                own = settings.predict_settings(made.study, made.cell(name_of_first), point)
+                predicted = with_first(predicted, own, name_of_first, cascade)
             scored = settings.score_settings(made.study, cell, point)
             assert repr(made.predict(name, point).settings) == repr(predicted)
             assert repr(made.score(name, point).settings) == repr(scored)

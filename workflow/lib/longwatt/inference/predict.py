@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import torch
 
 from longwatt.files import sha256, whole_file
 from longwatt.inference.batch_progress import Progress, begin
+from longwatt.inference.cascade import CascadePredictor, cascade_facts
+from longwatt.inference.confidence import with_confidence
 from longwatt.inference.examples import CellExamples, batches, classified, layout_of, stops_of
 from longwatt.inference.predictor import Predictor
 from longwatt.inference.trained_models import ensure_base, ensure_checkpoint, ensure_sound
@@ -26,11 +28,15 @@ from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
 from longwatt.models.adapters import check_adapted
 from longwatt.progress import say
+from longwatt.provenance.artefacts import read_artefact
 from longwatt.provenance.stamps import write_json
+from longwatt.study.cascades import CASCADE, first_of
+from longwatt.study.cells import GENERATED
 from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
+from longwatt.tokens.tokenize import repair_tokens
 
 PREDICT_ADVICE = (
     "lower the inference point's batch_size or regroup_batches, for this model or budget alone by "
@@ -48,7 +54,8 @@ def infer(spec: Spec) -> None:
         spec: settings as `longwatt.study.settings.predict_settings`; paths tokens, tokenized,
             dataset, tokenizer, model (of a trained cell), checkpoint (of adapters' base, or of a
             model before training), work, predictions, inference; identity, provenance and
-            energy_log.
+            energy_log. A cascade has the settings `first`, the same paths of its first cell by
+            `longwatt.study.cascades.named_first`, and the path threshold.
 
     Raises:
         longwatt.jobs.sigterm.Stopped: it was asked to end.
@@ -57,6 +64,10 @@ def infer(spec: Spec) -> None:
     torch.manual_seed(spec.settings["seed"])
     if distributed.rank() == 0:
         _check_base(spec)
+        if first := _first(spec):
+            repair_tokens(first.paths)
+            _check_base(first)
+            ensure_sound(first.paths)
     progress = begin(spec, "predict")
     with progress.saved(), torch_device.memory_named(spec.settings["budget"], PREDICT_ADVICE):
         _predict(spec, progress)
@@ -76,11 +87,20 @@ def _initial(spec: Spec) -> bool:
     return bool(spec.settings["inference"].get("weights") == INITIAL_WEIGHTS)
 
 
+def _first(spec: Spec) -> Spec | None:
+    """Return the specification of a cascade's first cell, None where one cell predicts."""
+    if "first" not in spec.settings:
+        return None
+    return replace(spec, settings=spec.settings["first"], paths=first_of(spec.paths))
+
+
+def _tokenizer(spec: Spec) -> Any:
+    folder = Path(spec.paths["tokenizer"]).parent if _initial(spec) else spec.paths["model"]
+    return load_tokenizer(folder)
+
+
 def _predict(spec: Spec, progress: Progress) -> None:
-    initial = _initial(spec)
-    tokenizer = load_tokenizer(
-        Path(spec.paths["tokenizer"]).parent if initial else spec.paths["model"]
-    )
+    tokenizer = _tokenizer(spec)
     examples = _examples(spec, tokenizer)
     together = int(spec.settings["inference"]["batch_size"])
     if together > 1:  # unfinished examples of several batches may be regrouped
@@ -99,13 +119,15 @@ def _generate(
     spec: Spec, progress: Progress, tokenizer: Any, examples: CellExamples, mine: Numbered
 ) -> None:
     """Predict this process's share of the missing batches."""
-    predictor = _predictor(spec, tokenizer, examples)
+    device = torch_device.prepare(spec.settings["budget"])
+    predictor = _predictor(spec, tokenizer, examples, device)
+    predicts = _cascade(spec, predictor).predict if "first" in spec.settings else predictor.predict
     groups = [group for _, group in mine]
-    for _ in predictor.predict(examples, groups[: spec.settings["inference"]["warmup_batches"]]):
+    for _ in predicts(examples, groups[: spec.settings["inference"]["warmup_batches"]]):
         continue  # not counted: first calls allocate and tune
     distributed.gather(None)  # all start the measured window together
     progress.mark("generate")
-    for (number, _), result in zip(mine, predictor.predict(examples, groups), strict=True):
+    for (number, _), result in zip(mine, predicts(examples, groups), strict=True):
         answers = [asdict(answer) for answer in result.answers]
         kept = {"ids": result.ids, "answers": answers, "input_tokens": result.input_tokens}
         kept["attention"] = predictor.family.attention
@@ -127,9 +149,10 @@ def _examples(spec: Spec, tokenizer: Any) -> CellExamples:
     )
 
 
-def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
+def _predictor(
+    spec: Spec, tokenizer: Any, examples: CellExamples, device: torch.device
+) -> Predictor:
     settings, seq_len = spec.settings, spec.settings["seq_len"]
-    device = torch_device.prepare(settings["budget"])
     family = load_family(settings["family"])
     padded = settings["padding"] == "max_length"
     if settings.get("task") == CLASSIFICATION:
@@ -145,8 +168,9 @@ def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
     precision = settings["budget"]["precision"]
     model = family.place(model, device, precision)
     environment.say_attention(family)
+    sure = settings.get("task") != CLASSIFICATION and settings["protocol"] == GENERATED
     return Predictor(
-        family,
+        with_confidence(family) if sure else family,
         model.eval(),
         tokenizer,
         how={**how, **stops_of(examples)},
@@ -154,6 +178,26 @@ def _predictor(spec: Spec, tokenizer: Any, examples: CellExamples) -> Predictor:
         pad_to=seq_len if padded else None,
         target_pad_to=settings.get("max_target_tokens") if padded else None,
     )
+
+
+def _cascade(spec: Spec, last: Predictor) -> CascadePredictor:
+    """Put a cascade's first cell before its last."""
+    first = _first(spec)
+    assert first is not None, "only a cascade has two cells"
+    tokenizer, point = _tokenizer(first), spec.settings["inference"]
+    examples = _examples(first, tokenizer)
+    return CascadePredictor(
+        _predictor(first, tokenizer, examples, last.device),
+        examples,
+        last,
+        point[CASCADE]["confidence"],
+        _threshold(spec),
+        int(point["batch_size"]),
+    )
+
+
+def _threshold(spec: Spec) -> float:
+    return float(read_artefact(Path(spec.paths["threshold"]))["threshold"])
 
 
 def _sources(spec: Spec) -> tuple[dict[str, Any], Path]:
@@ -176,6 +220,7 @@ def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
     facts = {
         **_speed(list(kept.values())),
         **_exits(spec.settings["inference"], list(kept.values())),
+        **_escalated(spec, list(kept.values())),
         "attention": environment.joined(sorted(batch["attention"] for batch in kept.values())),
         **environment.noted(spec.paths["work"]),
         "identity": dict(spec.identity),
@@ -231,6 +276,14 @@ def _exits(point: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> dict[
         "batch_size": point["batch_size"],
         "regroup_batches": point["regroup_batches"],
     }
+
+
+def _escalated(spec: Spec, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count the examples that a cascade's last cell answered, or nothing for one cell."""
+    if "first" not in spec.settings:
+        return {}
+    facts = [answer["facts"] for batch in kept for answer in batch["answers"]]
+    return cascade_facts(spec.settings["inference"][CASCADE], _threshold(spec), facts)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,13 @@ _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
     "batch size": ("batch_size", _file_digest),
     "training": ("training", _file_digest),
     "temperatures": ("temperatures", _file_digest),
+    # Of a cascade, which two cells answer.
+    "threshold": ("threshold", _file_digest),
+    "first data": ("first_tokenized", _contents),
+    "first tokenizer": ("first_tokenizer", _file_digest),
+    "first weights": ("first_checkpoint", _contents),
+    "first training": ("first_training", _file_digest),
+    "first temperatures": ("first_temperatures", _file_digest),
 }
 
 

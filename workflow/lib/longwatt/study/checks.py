@@ -16,6 +16,8 @@ from longwatt.hub.checkpoints import known_config, repository_of
 from longwatt.models.errors import ModelError
 from longwatt.models.family import attention_path
 from longwatt.study import settings
+from longwatt.study.cascade_cells import check_cascade
+from longwatt.study.cascades import CASCADE
 from longwatt.study.cells import LARGEST, MOST_TOKENS, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
 from longwatt.study.model_settings import initial_weights, keeps_adapters
@@ -232,6 +234,7 @@ def check_cells(stages: Stages) -> None:
         checked.check_batch()
         checked.check_initial()
         checked.check_family(configs[checked.cell.model])
+        checked.check_cascades()
         checked.check_lengths(configs[checked.cell.model])
 
 
@@ -240,6 +243,7 @@ class _Checked:
 
     def __init__(self, stages: Stages, name: str) -> None:
         self.study, self.source, self.name = stages.study, stages.source, name
+        self.stages = stages
         self.cell = stages.cell(name)
         self.several = several_exits(self.study, self.cell.model)
         self.chosen = stages.finetune(name).settings
@@ -351,6 +355,16 @@ class _Checked:
                 f"{self.source}: models.{self.cell.model}.family: seq2seq takes encoder-decoders, "
                 f"but the checkpoint's is a {built}, which is decoder-only; say `family: causal`"
             )
+
+    def check_cascades(self) -> None:
+        """Refuse cascades that cannot be fitted, or would be judged where they were."""
+        for point in self.points:
+            if cascade := self.stages.cascade(point):
+                first = self.stages.first(self.name, point)
+                names = (one for one in self.stages.points(first) if one != point)
+                firsts = {one: self.stages.predict(first, one).settings for one in names}
+                where = f"{self.source}: inference.{point}.{CASCADE}"
+                check_cascade(point, cascade, self.points, firsts, where)
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:
         """Refuse inputs or targets that are too long for the model, by `config`."""

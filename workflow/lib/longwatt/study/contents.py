@@ -9,6 +9,7 @@ from typing import Any
 from longwatt.config.documents import check_name
 from longwatt.study import cells as grid
 from longwatt.study import settings
+from longwatt.study.cascade_cells import cascade_of
 from longwatt.study.claims import claims_of
 
 
@@ -55,6 +56,10 @@ class StudyContents:
         """List a cell's inference points."""
         self.cell(name)
         return self.grid_points[name]
+
+    def cascade(self, point: str) -> dict[str, Any]:
+        """Return the cascade that an inference point is, empty where it is none."""
+        return cascade_of(self.study["inference"][point])
 
     @property
     def _there(self) -> dict[str, tuple[grid.Cell, list[str]]]:

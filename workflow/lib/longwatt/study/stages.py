@@ -9,8 +9,8 @@ from typing import Any, TypeVar, TypeVarTuple
 from longwatt.energy import costs, rated
 from longwatt.layout.escaping import Undisclosed
 from longwatt.provenance.stamps import Stage
+from longwatt.study import cascade_cells, cascades, settings
 from longwatt.study import cells as grid
-from longwatt.study import settings
 from longwatt.study.cell_settings import CellSettings
 from longwatt.study.contents import StudyContents
 from longwatt.study.model_settings import initial_weights
@@ -151,8 +151,14 @@ class Stages(StudyContents):
     def predict(self, name: str, inference: str) -> Stage:
         """Predict with a cell at one inference point."""
         chosen = self._settings.predict(self.cell(name), inference)
-        path = f"{self.results}/{name}/predict/{inference}/inference.json"
-        return _stage("predict", path, chosen, f"longwatt.models.{chosen['family']}")
+        path, families = f"{self.results}/{name}/predict/{inference}/inference.json", []
+        if cascade := self.cascade(inference):
+            first = self.first(name, inference)
+            own = self._settings.predict(self.cell(first), inference)
+            chosen = cascade_cells.with_first(chosen, own, first, cascade)
+            families = [own["family"]] if own["family"] != chosen["family"] else []
+        modules = (f"longwatt.models.{family}" for family in (chosen["family"], *families))
+        return _stage("predict", path, chosen, *modules)
 
     def inference(self, name: str, point: str) -> dict[str, Any]:
         """Return how a cell predicts at an inference point."""
@@ -162,6 +168,13 @@ class Stages(StudyContents):
         """Return what an inference needs: the trained or calibrated model, or that before."""
         if initial_weights(self.inference(name, point)):
             return self.inputs(name)
+        if not self.cascade(point):
+            return self._trained(name)
+        first = cascades.named_first(self._trained(self.first(name, point)))
+        threshold = self.fit_cascade(name, point).artefact
+        return {**self._trained(name), **first, "threshold": threshold}
+
+    def _trained(self, name: str) -> dict[str, str]:
         folder = f"{self.results}/{name}"
         found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
         if not grid.several_exits(self.study, self.cell(name).model):
@@ -185,6 +198,43 @@ class Stages(StudyContents):
         """Reduce the energy log of a cell's training or of one of its inference points."""
         chosen = {rated.WATTS_KEY: rated.watts_setting(self.machine)}
         return _stage("summarize_energy", f"{self.results}/{name}/{part}/energy.json", chosen)
+
+    # Cascades of two cells.
+
+    @_remembered
+    def first(self, name: str, point: str) -> str:
+        """Return the cell that answers first at an inference point that is a cascade."""
+        where = f"{self.source}: inference.{point}.{cascades.CASCADE}"
+        return cascade_cells.first_cell(
+            self.cells, self.cell(name), self.cascade(point), where
+        ).name
+
+    @_remembered
+    def fit_cascade(self, name: str, point: str) -> Stage:
+        """Fit the threshold of a cascade on the examples of another point of both cells."""
+        scoring = settings.resampling_settings(self.study)
+        chosen = {**self.cascade(point), "first": self.first(name, point), "scoring": scoring}
+        return _stage(
+            "fit_cascade", f"{self.results}/{name}/cascade/{point}/threshold.json", chosen
+        )
+
+    def fit_cascade_inputs(self, name: str, point: str) -> dict[str, str]:
+        """Return what both cells of a cascade answered where its threshold is fitted."""
+        chosen = self.fit_cascade(name, point).settings
+        end = f"predict/{chosen['calibrate_on']}"
+        first, last = (f"{self.results}/{one}/{end}" for one in (chosen["first"], name))
+        both = cascades.named_first(cascades.answered(first)), cascades.answered(last)
+        return {**both[0], **both[1]}
+
+    def cascade_settings(self) -> dict[str, Any]:
+        """Return the settings to look for cascades of all cells that generate or classify."""
+        return {
+            "rows": self.summarize().settings["rows"],
+            "points": report_settings.answering(self.study, self._there, self.inference),
+            "titles": report_settings.titles(self.study),
+            "scoring": settings.resampling_settings(self.study),
+            "keep_score": cascade_cells.CASCADE_DEFAULTS["keep_score"],
+        }
 
     # Models with several exits.
 
@@ -321,6 +371,8 @@ class Stages(StudyContents):
                 yield self.calibrate(name)
                 yield self.judge_calibration(name)
             for point in self.points(name):
+                if self.cascade(point):
+                    yield self.fit_cascade(name, point)
                 yield self.predict(name, point)
                 yield self.score(name, point)
             yield from (self.summarize_energy(name, part) for part in self.parts(name))

@@ -8,8 +8,10 @@ from typing import Any
 
 from longwatt.config.expansion import VARIANT_OF
 from longwatt.layout.escaping import in_one_line
+from longwatt.provenance.stamps import digest
 from longwatt.study import settings
-from longwatt.study.cells import Cell, classifies
+from longwatt.study.cascades import CASCADE
+from longwatt.study.cells import TEACHER_FORCED, Cell, classifies
 from longwatt.study.claims import left_out
 from longwatt.study.model_settings import INITIAL_WEIGHTS, TRAINED_WEIGHTS, initial_weights
 from longwatt.study.settings import StudyDocument
@@ -88,6 +90,30 @@ def compared(study: StudyDocument, cells: Cells, inference: Inference) -> list[d
         for name, (cell, points) in cells.items()
         if classifies(study, cell.dataset)
     ]
+
+
+# Settings of an inference point by which two of its kind may differ: whose examples they predict.
+OF_EXAMPLES_ALONE = ("split", "max_examples", "warmup_batches", "regroup_batches", CASCADE)
+
+
+def answering(study: StudyDocument, cells: Cells, inference: Inference) -> list[dict[str, Any]]:
+    """List the inference points whose answers can be those of a cascade.
+
+    Points of one `kind` differ in whose examples they predict, and in that some are cascades.
+    """
+    found = []
+    for name, (cell, points) in cells.items():
+        for point in points:
+            given = study["inference"][point]
+            if cell.protocol == TEACHER_FORCED or initial_weights(given) or given.get("exit"):
+                continue
+            rest = {key: value for key, value in given.items() if key not in OF_EXAMPLES_ALONE}
+            own = inference(name, point)
+            cascade = {CASCADE: own[CASCADE]} if CASCADE in own else {}
+            known = {"inference": point, "split": own["split"], "kind": digest(rest)[:8], **cascade}
+            random = {"random_weights": study["models"][cell.model]["initialisation"] == "random"}
+            found.append({**vars(cell), "cell": name, **known, **random})
+    return found
 
 
 def drawn(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Cascades: thresholds, curves of score against energy, and whether they pay."""
