@@ -184,7 +184,7 @@ def energy_of(point: AnswerPoint) -> str | None:
 
 
 def energy_facts(points: Sequence[AnswerPoint]) -> list[str]:
-    """Say how the energies were come by, by device and source, and what they rest on."""
+    """Say how the energies were come by, and what estimates rest on."""
     found: dict[tuple[str, str], int] = {}
     for point in points:
         device = point.device or "an unnamed device"

@@ -11,7 +11,7 @@ from longwatt.cascades.thresholds import curve_of, fitted_place
 from longwatt.metrics.resampling import Resampling
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.provenance.stamps import write_json
-from longwatt.study.cascades import answered, first_of
+from longwatt.study.cascades import answer_files, first_of
 
 
 def fit_cascade(
@@ -24,7 +24,7 @@ def fit_cascade(
     Args:
         settings: as `longwatt.study.cascade_cells.cascade_of`, with the name of the `first` cell
             and the settings of `scoring`.
-        paths: of both cells' answers, as `longwatt.study.cascades.answered` names them, the first
+        paths: of both cells' answers, as `study.cascades.answer_files` names them, the first
             cell's by `longwatt.study.cascades.named_first`; `threshold` is written.
         provenance: its stamp.
 
@@ -53,4 +53,4 @@ def fit_cascade(
 
 
 def _read(paths: Mapping[str, Any]) -> Answered:
-    return read_answered(**{kind: Path(paths[kind]) for kind in answered("")})
+    return read_answered(**{kind: Path(paths[kind]) for kind in answer_files("")})

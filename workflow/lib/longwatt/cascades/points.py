@@ -14,7 +14,7 @@ from longwatt.cascades.members import Answered, read_answered
 from longwatt.energy import flags
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.results.differences import machine_of
-from longwatt.study.cascades import CASCADE, answered
+from longwatt.study.cascades import CASCADE, answer_files
 
 # What the points of a group have in common: they answer the same examples in the same way.
 COMMON = ("dataset", "protocol", "seed", "kind")
@@ -66,7 +66,7 @@ def read_point(results: Path, known: KnownPoint) -> AnsweredPoint:
         longwatt.provenance.artefacts.Damaged: a file is not what was written.
     """
     folder = results / known["cell"] / "predict" / known["inference"]
-    files = {kind: Path(path) for kind, path in answered(str(folder)).items()}
+    files = {kind: Path(path) for kind, path in answer_files(str(folder)).items()}
     inference = read_artefact(files["inference"])
     energy = read_artefact(folder / "energy.json")
     joules, seconds = energy.get("energy_j"), inference["inference_runtime_s"]

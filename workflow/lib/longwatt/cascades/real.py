@@ -12,7 +12,7 @@ from longwatt.cascades.points import AnsweredPoint, CascadeGroup
 from longwatt.cascades.thresholds import cascaded, escalated, rate_of
 from longwatt.results.differences import unlike_machines
 
-NOISE = 0.1  # costs of two runs that differ by less than this share are alike
+RUN_NOISE = 0.1  # costs of two runs that differ by less than this share are alike
 
 
 def run_facts(group: CascadeGroup, point: AnsweredPoint) -> dict[str, Any]:

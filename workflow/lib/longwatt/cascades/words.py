@@ -7,10 +7,10 @@ from typing import Any
 
 from longwatt.cascades.audit import BY_CHANCE, ESCALATES, LOSES, NO_CHEAPER, PAYS
 from longwatt.cascades.points import J
-from longwatt.cascades.real import NOISE
+from longwatt.cascades.real import RUN_NOISE
 from longwatt.layout.wording import ESTIMATED, NA, interval, number, percent, short
 
-Facts = Mapping[str, Any]
+Audited = Mapping[str, Any]
 
 
 class Words:
@@ -42,16 +42,16 @@ class Words:
         kind = f", {ESTIMATED}" if self.estimated else ""
         return f"Costs are joules of a request{kind}, batched as measured."
 
-    def members(self, facts: Facts) -> str:
+    def members(self, facts: Audited) -> str:
         """Name the cells of a cascade, in the order in which they answer."""
         cheap = [facts["first"], *([facts["second"]] if "second" in facts else [])]
         return f"{' and '.join(self.names[one] for one in cheap)}, then {self.names[facts['last']]}"
 
-    def verdict(self, facts: Facts, keep: float) -> str:
+    def verdict(self, facts: Audited, keep: float) -> str:
         """Say whether a cascade pays, and why not."""
         return f"{facts['verdict']}: {self.members(facts)}. {self._why(facts, keep)}"
 
-    def _why(self, facts: Facts, keep: float) -> str:
+    def _why(self, facts: Audited, keep: float) -> str:
         stated, last = facts["stated"], self.names[facts["last"]]
         asked = f"It asks {last} in {percent(stated['rate'])} of the requests"
         even = f"{percent(facts['break_even_rate'])} from which {last} alone costs less"
@@ -71,7 +71,7 @@ class Words:
         instead = self.names[facts["instead"]]
         return f"{instead} alone scores as much at no more cost; it has a {self.stated(stated)}."
 
-    def stated(self, stated: Facts) -> str:
+    def stated(self, stated: Audited) -> str:
         """Write score and cost, and what is kept of the better cell's score."""
         ends = interval(stated["difference_low"], stated["difference_high"], "+.2f")
         return (
@@ -79,7 +79,7 @@ class Words:
             f"{number(stated['difference'], '+.2f')} ({ends}) beside the better cell"
         )
 
-    def run(self, facts: Facts) -> str:
+    def run(self, facts: Audited) -> str:
         """Say how a cascade that ran agrees with the computed one."""
         cells = f"{self.names[facts['first']]}, then {self.names[facts['cell']]}"
         whose = f"{facts['inference']} ({cells}, split {facts['split']})"
@@ -94,7 +94,7 @@ class Words:
         )
         return f"{whose}: {has}; computed {computed}. {self._agreement(facts)}"
 
-    def _agreement(self, facts: Facts) -> str:
+    def _agreement(self, facts: Audited) -> str:
         count, other = facts["examples"], facts["differing_answers"]
         alike = f"all {count} answers agree" if not other else f"{other} of {count} answers differ"
         if moved := facts["differing_escalations"]:
@@ -102,9 +102,9 @@ class Words:
         if None in (facts["cost"], facts["computed_cost"]):
             return f"{alike.capitalize()}."
         ratio = facts["cost"] / facts["computed_cost"]
-        near = "within" if abs(ratio - 1) <= NOISE else "beyond"
+        near = "within" if abs(ratio - 1) <= RUN_NOISE else "beyond"
         across = f" (measured on {facts['across']})" if facts["across"] else ""
         return (
             f"{alike.capitalize()}; it costs {number(ratio, '.2f')} times what was computed, "
-            f"{near} the {percent(NOISE)} that one run varies by{across}."
+            f"{near} the {percent(RUN_NOISE)} that one run varies by{across}."
         )

@@ -20,7 +20,7 @@ def is_unsure(confidence: float | None, threshold: float) -> bool:
     return confidence is None or confidence < threshold
 
 
-def answered(folder: str) -> dict[str, str]:
+def answer_files(folder: str) -> dict[str, str]:
     """Name the files of an inference point that say what it answered, and how well.
 
     Args:

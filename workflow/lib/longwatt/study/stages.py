@@ -223,7 +223,7 @@ class Stages(StudyContents):
         chosen = self.fit_cascade(name, point).settings
         end = f"predict/{chosen['calibrate_on']}"
         first, last = (f"{self.results}/{one}/{end}" for one in (chosen["first"], name))
-        both = cascades.named_first(cascades.answered(first)), cascades.answered(last)
+        both = cascades.named_first(cascades.answer_files(first)), cascades.answer_files(last)
         return {**both[0], **both[1]}
 
     def cascade_settings(self) -> dict[str, Any]:
