@@ -1,8 +1,15 @@
 """What a training and its requests cost, and what is unknown of it."""
 
+import math
+
 import pytest
 
-from longwatt.results.life_cycle import cost_parts, life_cycle_columns, priced_parts
+from longwatt.results.life_cycle import (
+    cost_parts,
+    life_cycle_columns,
+    priced_parts,
+    trained_together,
+)
 
 ROW = {
     "train_energy_kwh": 2.0, "joules_per_example": 7.2, "inference_samples_per_second": 5.0,
@@ -67,3 +74,39 @@ def test_a_model_that_was_not_trained_cost_nothing_to_train():
     costs = cost_parts(row, ["energy"]).costs(0)
     assert (costs["train_energy"], costs["money"]) == (0, 0)
     assert life_cycle_columns(row, [], 1)["lifecycle_energy_flags"] is None
+
+
+FIRST = ROW | {"cell": "short", "train_energy_kwh": 0.5, "peak_memory_gib": 4.0}
+CASCADE_ROW = ROW | {"cell": "long", "cascade_first": "short"}
+
+
+def test_a_cascade_has_two_trainings():
+    both = trained_together([FIRST | PRICED, CASCADE_ROW, ROW | {"cell": "long"}])
+    costs = cost_parts(both(CASCADE_ROW | PRICED), ["energy", "gpu"]).costs(0)
+    assert (costs["train_energy"], costs["memory"]) == (2.5, 4)
+    assert costs["money"] == pytest.approx(2 * 3.4)
+    alone = ROW | {"cell": "long", "cascade_first": math.nan}
+    assert both(alone) is alone, "the long cell alone needs the short one's training not"
+
+
+@pytest.mark.parametrize(
+    ("first", "source", "energy"),
+    [
+        ({"train_energy_source": "estimate", "train_energy_flags": "window"}, "estimate", 4.5),
+        ({"train_energy_kwh": None, "train_energy_source": "none"}, None, None),
+        ({"cell": "another"}, None, None),
+    ],
+)
+def test_what_is_unknown_or_estimated_of_the_first_training_is_so_of_both(first, source, energy):
+    row = trained_together([FIRST | first])(CASCADE_ROW)
+    found = life_cycle_columns(row, [], 1_000_000)
+    assert found["lifecycle_energy_source"] == source
+    assert found["lifecycle_energy_kwh"] == (energy and pytest.approx(energy))
+    if source:
+        assert found["lifecycle_energy_flags"] == "short window"
+
+
+def test_a_first_cell_on_processors_adds_no_gpu():
+    first = FIRST | {"train_energy_cost": 0.1}
+    row = trained_together([first])(CASCADE_ROW | PRICED)
+    assert cost_parts(row, ["energy", "gpu"]).costs(0)["money"] == pytest.approx(3.5)

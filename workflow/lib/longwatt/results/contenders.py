@@ -23,7 +23,13 @@ from longwatt.metrics.resampling import (
     resampled_sums,
 )
 from longwatt.results.example_scores import read_examples
-from longwatt.results.life_cycle import CostParts, cost_parts, costs_by_seed, priced_parts
+from longwatt.results.life_cycle import (
+    CostParts,
+    cost_parts,
+    costs_by_seed,
+    priced_parts,
+    trained_together,
+)
 
 # What a cell's seeds and inference point share, and the name of a point.
 NAME_AXES = ("dataset", "model", "seq_len", "budget", "protocol", "inference")
@@ -115,12 +121,11 @@ def study_points(rows: Sequence[RowOfPoint], results: Path, how: Resampling) -> 
     by_name: dict[str, list[RowOfPoint]] = {}
     for row in filter(counts, rows):
         by_name.setdefault(point_name(row), []).append(row)
-    priced = priced_parts(rows)
-    found = []
+    priced, both, found = priced_parts(rows), trained_together(rows), []
     for name, own in by_name.items():
         ordered = sorted(own, key=lambda row: str(row.get("seed")))
         scores, split = _scores(ordered, results, how)
-        parts = [cost_parts(row, priced) for row in ordered]
+        parts = [cost_parts(both(row), priced) for row in ordered]
         found.append(StudyPoint(name, ordered, scores, split, parts))
     return found
 

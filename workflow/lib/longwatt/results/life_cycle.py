@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,11 @@ PAID_FOR = ("energy", "gpu")
 SOURCES = ("train_energy_source", "inference_energy_source")
 FLAGS = ("train_energy_flags", "inference_energy_flags")
 MEASURED = "measured"
+# Columns of two trainings, from those of each.
+OF_TRAININGS: Mapping[str, Callable[[Any], float]] = {
+    "train_energy_kwh": sum, "train_energy_cost": sum, "peak_memory_gib": max,
+}  # fmt: skip
+OF_GPUS = ("train_gpu_hours", "train_gpu_cost")
 
 MeasuredRow = Mapping[str, Any]
 
@@ -142,6 +147,44 @@ def energy_words(row: MeasuredRow) -> tuple[str | None, str | None]:
     unknown = any(not is_known(source) or source == NO_SOURCE for source in sources)
     word = None if unknown else ESTIMATE if ESTIMATE in sources else MEASURED
     return word, joined_flags(union(row.get(name) for name in FLAGS[ways]))
+
+
+def trained_together(rows: Iterable[MeasuredRow]) -> Callable[[MeasuredRow], MeasuredRow]:
+    """Make a function that adds the training of a cascade's first cell.
+
+    Args:
+        rows: of a summary, those of the first cells among them.
+
+    Returns:
+        A function of a row. Other rows stay as they are. Columns that either training does not
+        know stay unknown.
+    """
+    trained = {row.get("cell"): row for row in rows if row.get("weights") != INITIAL_WEIGHTS}
+
+    def both(row: MeasuredRow) -> MeasuredRow:
+        first = row.get("cascade_first")
+        return {**row, **_of_both(row, trained.get(first, {}))} if is_known(first) else row
+
+    return both
+
+
+def _of_both(row: MeasuredRow, first: MeasuredRow) -> dict[str, Any]:
+    """Return the columns of a training as those of two trainings."""
+    pairs = {name: (known(row, name), known(first, name)) for name in OF_TRAININGS}
+    found: dict[str, Any] = {
+        name: None if None in pair else how(pair)
+        for name, how in OF_TRAININGS.items()
+        for pair in [pairs[name]]
+    }
+    for name in OF_GPUS:  # a job on processors holds none
+        there = [value for one in (row, first) if (value := known(one, name)) is not None]
+        found[name] = sum(there) if there else None
+    source, flags = SOURCES[0], FLAGS[0]
+    sources = [one.get(source) for one in (row, first)]
+    lacking = any(not is_known(one) or one == NO_SOURCE for one in sources)
+    found[source] = NO_SOURCE if lacking else ESTIMATE if ESTIMATE in sources else sources[0]
+    found[flags] = joined_flags(union(one.get(flags) for one in (row, first)))
+    return found
 
 
 def life_cycle_columns(row: MeasuredRow, priced: Sequence[str], requests: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from longwatt.provenance.stamps import digest, write_json
 from longwatt.results import search
 from longwatt.results.differences import recorded_machine
 from longwatt.results.frontier import frontier_columns
-from longwatt.results.life_cycle import life_cycle_columns, priced_parts
+from longwatt.results.life_cycle import life_cycle_columns, priced_parts, trained_together
 from longwatt.study import summary_columns
 from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.study.settings import ANSWER_DEFAULTS
@@ -109,7 +109,8 @@ def _with_front(
 ) -> list[dict[str, Any]]:
     """Add what a life cycle costs, and each point's place towards the fronts."""
     how, priced = Resampling.of(scoring) if scoring else Resampling(), priced_parts(rows)
-    whole = [row | life_cycle_columns(row, priced, requests) for row in rows]
+    both = trained_together(rows)
+    whole = [row | life_cycle_columns(both(row), priced, requests) for row in rows]
     fronts = frontier_columns(whole, results, how, requests)
     return [row | front for row, front in zip(whole, fronts, strict=True)]
 

@@ -279,7 +279,12 @@ class Stages(StudyContents):
 
     def summarize(self) -> Stage:
         """Make the study's table: one row per cell and inference point."""
-        rows = report_settings.rows(self.study, self._there, self.inference)
+        rows = [
+            {**row, "cascade_first": self.first(row["cell"], row["inference"])}
+            if self.cascade(row["inference"])
+            else row
+            for row in report_settings.rows(self.study, self._there, self.inference)
+        ]
         chosen = {
             "rows": rows,
             "prices": costs.price_figures(self.machine),

@@ -54,8 +54,8 @@ RECORDED = (
 )  # fmt: skip
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference",
-    "initialisation", "attention", "attention_asked", "inference_attention", "attention_regime",
-    "variant_of", "best_validation_score", "selected", "weights", "adaptation",
+    "cascade_first", "initialisation", "attention", "attention_asked", "inference_attention",
+    "attention_regime", "variant_of", "best_validation_score", "selected", "weights", "adaptation",
     *SCORE_COLUMNS, *EXIT_COLUMNS, *COMPARED_COLUMNS,
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
     "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_basis",
@@ -89,9 +89,10 @@ TRAINING_COLUMNS = (
 INFERENCE_COLUMNS = ("inference_samples_per_second", "inference_runtime_s", "mean_layers")
 # Columns without numbers, and the seed, whose size means nothing.
 NO_NUMBERS = (
-    "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "initialisation",
-    "attention", "attention_asked", "inference_attention", "attention_regime", "variant_of",
-    "selected", "weights", "adaptation", "score_name", "score_confidence", "train_energy_source",
+    "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "cascade_first",
+    "initialisation", "attention", "attention_asked", "inference_attention",
+    "attention_regime", "variant_of", "selected", "weights", "adaptation", "score_name",
+    "score_confidence", "train_energy_source",
     "train_energy_measured", "train_energy_basis", "train_energy_flags", "inference_energy_source",
     "inference_energy_basis", "inference_energy_measured", "inference_energy_flags", "grid_source",
     "currency", "train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags",
