@@ -1,6 +1,6 @@
 # make demo    set up, run the embedded study, build its report
 # make test    set up and run every test that needs nothing else
-# make test-long    tests that take half a minute or more each
+# make test-long    tests that take ten seconds or more each
 # make test-slow    tests of whole studies and of models at their real size
 # make test-slurm   tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format

@@ -56,6 +56,7 @@ def trained(project: Project) -> list:
 DATA_ONLY = ("--until", "download_dataset")
 
 
+@pytest.mark.long
 def test_a_change_of_own_data_makes_them_again(tmp_path):
     project = project_with(tmp_path, OWN)
     project.run(*DATA_ONLY)
@@ -142,6 +143,7 @@ def make_mirror(project: Project) -> None:
             archive.writestr(f"qasper/{split}.jsonl", rows(40))
 
 
+@pytest.mark.long
 def test_a_mirror_is_named_in_the_configuration_and_may_move(tmp_path):
     project = project_with(tmp_path, TASK)
     said = project.run("-n", ok=False)

@@ -241,6 +241,7 @@ def test_a_local_checkpoint_and_its_tokenizer_are_a_model_like_any_other(finishe
     assert "Nothing to be done" in project.run()
 
 
+@pytest.mark.long
 def test_a_gpu_budget_without_cuda_is_refused_and_never_trained_on_the_cpu(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

@@ -193,6 +193,7 @@ def test_a_training_that_ends_after_its_snakemake_was_killed_is_not_made_again(
     assert weights(project) == weights(undisturbed)
 
 
+@pytest.mark.long
 def test_changed_settings_never_go_on_from_old_work(tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
     running = start_to_a_checkpoint(project)

@@ -12,7 +12,7 @@ from bench.dag import Cost, create, dry_run, environment, forget, pretend
 
 CELLS, MORE_CELLS = 50, 250
 # finetune, predict, score, 2 x summarize_energy; data; rule all included
-JOBS_OF_A_CELL, SHARED_JOBS, STUDY_JOBS = 5, 6, 5
+JOBS_OF_A_CELL, SHARED_JOBS, STUDY_JOBS = 5, 6, 6
 # Runs Snakemake and then prints every file below the project that it opened.
 WATCH = """
 import os, sys

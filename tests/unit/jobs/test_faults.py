@@ -133,7 +133,7 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("processes", [1, 2, pytest.param(3, marks=pytest.mark.long)])
 def test_killed_anywhere_and_again_a_training_ends_as_if_undisturbed(
     study, data, tmp_path, undisturbed, processes
 ):

@@ -264,6 +264,7 @@ def test_bf16_runs_on_a_cpu_too(study, data, tmp_path):
     assert train(study, data, tmp_path, {"budget": {"precision": "bf16"}})["steps"] == 8
 
 
+@pytest.mark.long
 def test_equal_seeds_train_equal_weights_and_others_do_not(study, data, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train(study, data, tmp_path / name, {"seed": seed})
