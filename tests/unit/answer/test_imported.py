@@ -137,3 +137,17 @@ def test_the_how_to_converts_results_of_the_shape_of_pefts_comparison(tmp_path, 
 def test_the_reference_lists_every_column():
     page = (ROOT / "docs/reference/results.md").read_text()
     assert [name for name in IMPORTED_COLUMNS if f"`{name}`" not in page] == []
+
+
+def test_points_of_unknown_spread_have_places_as_measured_without_a_share(tmp_path):
+    rows = ("model,score,train_kwh,joules_per_request", "a,50,1,1", "b,40,2,2")
+    facts = csv_facts(written(tmp_path, *rows), Limits())
+    places = [one["frontier"]["lifecycle_energy"] for one in facts["points"]]
+    assert [one["status"] for one in places] == ["on", "dominated"]
+    assert {one["share"] for one in places} == {None}
+    assert all(one["resampled"] is None for one in facts["points"])
+
+
+def test_results_without_costs_say_which_columns_would_help(tmp_path):
+    facts = csv_facts(written(tmp_path, "model,score", "a,50"), Limits())
+    assert "Add train_kwh and joules_per_request" in facts["recommendations"]["results"]["words"][0]

@@ -21,7 +21,7 @@ from longwatt.layout.wording import (
     short,
 )
 from longwatt.metrics.resampling import Resampling, percentile_interval
-from longwatt.metrics.score_intervals import paired_difference
+from longwatt.metrics.score_intervals import FEW_UNITS, paired_difference
 from longwatt.results.contenders import normal_draws
 from longwatt.results.frontier import on_front
 from longwatt.results.series import WH
@@ -145,8 +145,15 @@ def choice_words(
 def nothing_words(choice: Choice, titles: Mapping[str, str]) -> str:
     """Say that nothing qualifies, and what comes nearest."""
     if choice.nearest is None:
-        return "Nothing qualifies: the costs that were asked about are not known of any cell."
+        return f"Nothing qualifies: the costs that count are not known of any cell. {_cure(choice)}"
     return f"Nothing qualifies. Nearest is {titles[choice.nearest.id]}: {choice.lacks}."
+
+
+def _cure(choice: Choice) -> str:
+    """Say where costs would come from."""
+    if any(point.imported for point in choice.points):
+        return "Add train_kwh and joules_per_request, or another cost, to the CSV."
+    return "Energy needs a meter or watts_per_core in config.yaml."
 
 
 def _caveats(point: AnswerPoint) -> str:
@@ -252,6 +259,8 @@ def even_words(even: BreakEven, names: tuple[str, str]) -> str:
         return "Both take the same energy."
     if even.requests is None:
         return f"{names[even.few]} takes less energy however many requests there are."
+    if even.requests < 1:
+        return f"{names[even.many]} takes less energy from the first request on."
     return (
         f"Up to {even.requests:,.0f} requests {names[even.few]} takes less energy, after that "
         f"{names[even.many]}."
@@ -286,7 +295,10 @@ def _sure(choice: Choice, titles: Mapping[str, str]) -> str:
             "rest on nor an interval."
         )
     beside = f", else most often {titles[choice.rival.id]}" if choice.rival else ""
-    return f"{percent(choice.sure)} of the resamples choose the same{beside}."
+    number, caveat = choice.chosen_on, ""
+    if number is not None and number < FEW_UNITS:
+        caveat = f", but {how_many(number, 'example')} cannot stand for others"
+    return f"{percent(choice.sure)} of the resamples choose the same{beside}{caveat}."
 
 
 def surer(choice: Choice, titles: Mapping[str, str]) -> list[str]:
