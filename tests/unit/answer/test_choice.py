@@ -257,3 +257,21 @@ def test_few_examples_and_a_break_even_below_one_request_are_said(tmp_path):
     assert any("but 2 examples cannot stand for others" in one for one in said)
     even = break_even(CostParts(1, 3.6), CostParts(1 + 1e-7, 0))
     assert even_words(even, ("a", "b")) == "b takes less energy from the first request on."
+
+
+def test_a_neighbour_of_equal_cost_is_said_to_be_so(tmp_path):
+    study = AnswerStudy(tmp_path)
+    for model, gain in (("one", 0), ("two", 20)):
+        study.add(model, gain, weights="initial", train_kwh=None)
+    study.add("three", 20, values=study_scores(study, 1))
+    study.rows[2] |= {"weights": "initial", "train_energy_kwh": None}
+    choice = choose_cell(points_of(study), Limits(requests=0), HOW)
+    (beside,) = neighbours(choice, HOW)
+    assert beside.ratio == 1
+    assert any("has about the same life-cycle energy" in one for one in words(choice))
+
+
+def study_scores(study: AnswerStudy, row: int) -> list[float]:
+    """Read the scores of an earlier training's examples."""
+    path = study.results / study.rows[row]["cell"] / "predict/greedy/examples.csv"
+    return [float(line.split(",")[1]) for line in path.read_text().splitlines()[1:]]

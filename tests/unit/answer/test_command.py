@@ -86,6 +86,14 @@ def test_changed_results_are_refused(there, capsys):
     assert "was made from another" in capsys.readouterr().err
 
 
+def test_a_study_without_a_score_says_to_run_it(there, capsys):
+    path = there / "results/small/summary.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    (there / "results/small/summary.json").unlink()
+    assert command.main(["--study", "small"]) == 1
+    assert "no cell of small has a score yet: run the study" in capsys.readouterr().err
+
+
 def test_damaged_examples_are_refused_with_the_way_out(there, capsys):
     path = next((there / "results/small").rglob("good/**/examples.csv"))
     path.write_text(path.read_text() + "more,1\n")

@@ -62,6 +62,8 @@ def test_facts_of_a_csv_have_all_that_the_page_shows(tmp_path):
         (["model,score", "a,50", "a,60"], "two rows of results/a have the seed"),
         (["model,score,energy", "a,50,guess"], "energy is 'guess', not measured or estimate"),
         (["model,score", ",50"], "the model has no name"),
+        (["model,score,train_kwh", "a,50,1e308"], "train_kwh is 1e308, which no result can be"),
+        (["model,score,seed,score_name", "a,50,1,f1", "a,60,2,em"], "have several score_name"),
         (["model;score", "a;50,5"], "parted by semicolons; save it with commas"),
         (["model,score,score", "a,50,60"], "the column 'score' is there twice"),
         (["model,score,seed", "a,50,1", "", "b,50,5,1"], "line 4: 4 fields under 3 columns"),

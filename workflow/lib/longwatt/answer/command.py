@@ -170,6 +170,10 @@ def _read(given: argparse.Namespace) -> Read:
         raise NothingFits(
             f"no cell of {given.study} has the seeds {sorted(missing)}; leave them out"
         )
+    if not points:
+        raise NothingFits(
+            f"no cell of {given.study} has a score yet: run the study to its end first"
+        )
     return points, settings, [doubt] if doubt else []
 
 

@@ -29,6 +29,7 @@ TEXT_COLUMNS = ("dataset", "score_name", "budget", "seed", "energy")
 NUMBER_FIELDS = ("seq_len", "n_examples", "score_low", "score_high", *COST_PARTS)
 IMPORTED_COLUMNS = (*NEEDED, *TEXT_COLUMNS, *NUMBER_FIELDS)
 ENERGY_WORDS = {"": None, ESTIMATE: ESTIMATE, MEASURED: MEASURED}
+LARGEST = 1e15  # beyond it sums over requests would not be finite
 WHOLE_FILE = "results"  # the dataset of a file that names none
 
 
@@ -121,6 +122,10 @@ def _numbers(path: Path, line: int, row: Mapping[str, str]) -> dict[str, float]:
         if not (math.isfinite(value) and 0 <= value <= highest):
             most = f"0 to {highest:g}" if highest < math.inf else "0 or more"
             raise UnreadableResults(f"{path}, line {line}: {name} is {text!r}, not {most}")
+        if value > LARGEST:
+            raise UnreadableResults(
+                f"{path}, line {line}: {name} is {text}, which no result can be"
+            )
         found[name] = value
     _check_ends(path, line, found)
     if not row["model"]:
@@ -158,6 +163,9 @@ def _point(
     if len(set(seeds)) < len(seeds):
         same = f"two rows of {name} have the seed {seeds[0]!r}"
         raise UnreadableResults(f"{path}: {same}; a row is one result, or one seed of it")
+    if len({row.get("score_name") for row, _ in own}) > 1:
+        several = f"the rows of {name} have several score_name"
+        raise UnreadableResults(f"{path}: {several}; a dataset's scores are of one metric")
     low, high = _ends(every)
     said = {ENERGY_WORDS[row.get("energy", "")] for row, _ in own}
     parts = [

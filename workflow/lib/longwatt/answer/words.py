@@ -23,7 +23,7 @@ from longwatt.layout.wording import (
 from longwatt.metrics.resampling import Resampling, percentile_interval
 from longwatt.metrics.score_intervals import FEW_UNITS, paired_difference
 from longwatt.results.contenders import normal_draws
-from longwatt.results.frontier import on_front
+from longwatt.results.frontier import SCORE_DIGITS, on_front
 from longwatt.results.series import WH
 
 COST_TITLES = {
@@ -40,6 +40,7 @@ SMALL_KWH = 1e-5  # less is written in joules
 MOST_LISTED = 3  # names of points that are left out
 MANY_TIMES = 100  # times today's examples that nobody will collect
 ENOUGH_SEEDS = 3
+SAME_COST = 0.005  # share below which percent would say 0
 
 
 class Neighbour(NamedTuple):
@@ -50,7 +51,7 @@ class Neighbour(NamedTuple):
         difference: its score less the chosen one's.
         low: lower end of that difference's interval; None if unknown.
         high: upper end.
-        ratio: its cost over the chosen one's; None where that is 0.
+        ratio: its cost over the chosen one's, 1 where both are 0; None where that alone is 0.
         even: which takes less energy by the number of requests, the neighbour first.
     """
 
@@ -84,7 +85,7 @@ def front_points(choice: Choice) -> list[AnswerPoint]:
     known = [one for one in choice.points if one.costs(choice.limits.requests)[choice.objective]
              is not None]  # fmt: skip
     costs = np.array([_cost_of(one, choice) for one in known])
-    free = on_front(np.array([one.score for one in known]), costs)
+    free = on_front(np.array([one.score for one in known]).round(SCORE_DIGITS), costs)
     front = [one for one, on in zip(known, free, strict=True) if on or one is choice.chosen]
     return sorted(front, key=lambda one: _cost_of(one, choice))
 
@@ -107,7 +108,8 @@ def _neighbour(
 ) -> Neighbour:
     value, low, high = stated_difference(choice, point, chosen, how)
     even = break_even(point.mean_parts, chosen.mean_parts)
-    return Neighbour(point, value, low, high, cost / own if own else None, even)
+    ratio = cost / own if own else None if cost else 1.0
+    return Neighbour(point, value, low, high, ratio, even)
 
 
 def stated_difference(
@@ -220,6 +222,8 @@ def neighbour_words(one: Neighbour, choice: Choice, titles: Mapping[str, str]) -
     cost = COST_TITLES[choice.objective].lower()
     if one.ratio is None:
         costs = f"has more {cost}"
+    elif abs(one.ratio - 1) < SAME_COST:
+        costs = f"has about the same {cost}"
     elif one.ratio <= 1:
         costs = f"has {percent(1 - one.ratio)} less {cost}"
     else:
@@ -273,7 +277,7 @@ def _left_out(choice: Choice, titles: Mapping[str, str]) -> list[str]:
     reasons = {
         "since a cost that counts is not known": choice.unknown,
         "since a training diverged": lost,
-        "since they answered other examples, or theirs are not there": others,
+        "since their examples or metric are other ones, or not there": others,
     }
     return [
         f"Left out, {why}: {_some([titles[point.id] for point in points])}."
