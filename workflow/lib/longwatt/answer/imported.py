@@ -29,7 +29,7 @@ TEXT_COLUMNS = ("dataset", "score_name", "budget", "seed", "energy")
 NUMBER_FIELDS = ("seq_len", "n_examples", "score_low", "score_high", *COST_PARTS)
 IMPORTED_COLUMNS = (*NEEDED, *TEXT_COLUMNS, *NUMBER_FIELDS)
 ENERGY_WORDS = {"": None, ESTIMATE: ESTIMATE, MEASURED: MEASURED}
-LARGEST = 1e15  # beyond it sums over requests would not be finite
+LARGEST_KNOWN = 1e15  # beyond it sums over requests would not be finite
 WHOLE_FILE = "results"  # the dataset of a file that names none
 
 
@@ -60,7 +60,7 @@ def read_imported(path: Path) -> list[AnswerPoint]:
 
 
 def _rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
-    """Read the rows of a CSV with the numbers of their lines, without spaces around fields."""
+    """Read the rows of a CSV, and the numbers of their lines."""
     reader = csv.reader(_text(path).splitlines(keepends=True))
     head = [name.strip() for name in next(reader, [])]
     if head:
@@ -122,7 +122,7 @@ def _numbers(path: Path, line: int, row: Mapping[str, str]) -> dict[str, float]:
         if not (math.isfinite(value) and 0 <= value <= highest):
             most = f"0 to {highest:g}" if highest < math.inf else "0 or more"
             raise UnreadableResults(f"{path}, line {line}: {name} is {text!r}, not {most}")
-        if value > LARGEST:
+        if value > LARGEST_KNOWN:
             raise UnreadableResults(
                 f"{path}, line {line}: {name} is {text}, which no result can be"
             )

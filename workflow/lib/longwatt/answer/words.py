@@ -277,7 +277,7 @@ def _left_out(choice: Choice, titles: Mapping[str, str]) -> list[str]:
     reasons = {
         "since a cost that counts is not known": choice.unknown,
         "since a training diverged": lost,
-        "since their examples or metric are other ones, or not there": others,
+        "since they have other examples, another metric, or no examples there": others,
     }
     return [
         f"Left out, {why}: {_some([titles[point.id] for point in points])}."

@@ -125,7 +125,7 @@ class Field:
         return (1 + self.how.confidence) / 2
 
     @property
-    def _single(self) -> bool:
+    def _of_one_example(self) -> bool:
         """True if scores are of one example each, so that resamples tell nothing."""
         return all(one.scores is not None and len(one.scores.ids) == 1 for one in self.points)
 
@@ -173,7 +173,7 @@ class Field:
         )
         beating = (one for one in order if self._beats(there[one], place, bool(same[one])))
         by = tuple(self.points[there[one]].name for one in itertools.islice(beating, MOST_NAMED))
-        if self._single:  # which every resample repeats
+        if self._of_one_example:  # which every resample repeats
             cheapest = int((costs.means <= costs.means[number]).sum()) == 1
             return Place(BEATEN if by else ON_FRONT if cheapest else OPEN, None, by)
         status = BEATEN if by else ON_FRONT if share >= self.how.confidence else OPEN
