@@ -147,7 +147,7 @@ def test_points_of_unknown_spread_have_places_as_measured_without_a_share(tmp_pa
     places = [one["frontier"]["lifecycle_energy"] for one in facts["points"]]
     assert [one["status"] for one in places] == ["on", "dominated"]
     assert {one["share"] for one in places} == {None}
-    assert all(one["resampled"] is None for one in facts["points"])
+    assert not any(one["spread_known"] for one in facts["points"])
 
 
 def test_results_without_costs_say_which_columns_would_help(tmp_path):

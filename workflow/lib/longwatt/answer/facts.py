@@ -109,9 +109,8 @@ def _fronts(
     for field in fields_of(points):
         there = as_contenders(field, how, requests)
         fronts = frontiers(there, how)
-        if spread_unknown(field):  # places as measured, of which nothing says how sure they are
-            placed |= {name: _without_share(own) for name, own in fronts.items()}
-            continue
+        if spread_unknown(field):  # nothing says how sure such places are
+            fronts = {name: _without_share(own) for name, own in fronts.items()}
         placed |= fronts
         drawn |= {
             one.name: np.round(one.draws[:EMBEDDED_DRAWS], DRAW_DIGITS).tolist() for one in there
@@ -179,6 +178,7 @@ def _point(
             for cost in FRONTIER_COSTS
             for place in [fronts.get(cost, UNPLACED)]
         },
+        "spread_known": not spread_unknown([point]),
         "resampled": drawn.get(point.id),
     }
 

@@ -48,6 +48,9 @@ const lowest = (score, point) => Math.max(0, score - margin(point));
 const paired = (one, other) => Boolean(one.resampled && other.resampled
   && one.field === other.field && one.resampled.length === other.resampled.length);
 
+// Whether resamples say how sure a comparison with another point is.
+const comparable = (one, other) => one.spread_known !== false && paired(one, other);
+
 // By how much a point may be below another and still not be told from it.
 const tolerance = (one, other) => !paired(one, other) ? TOLERATED_LOSS
   : once("tolerance", [one, other], () => Math.max(TOLERATED_LOSS,
@@ -136,7 +139,7 @@ function choose(points, need) {
 
 // The share of resamples in which the same rule chooses the same point.
 function certainty(points, need, cost, chosen) {
-  if (points.some(p => !paired(p, chosen)) || cost === null) return null;
+  if (points.some(p => !comparable(p, chosen)) || cost === null) return null;
   const same = chosen.resampled.filter((_, n) =>
     cheapest(admitted(points, need, p => p.resampled[n]), cost, need.requests) === chosen);
   return same.length / chosen.resampled.length;
@@ -170,7 +173,7 @@ function fronts(points, name, requests) {
     .sort((p, q) => q.score - p.score); // those that beat most come first
   const line = onFront(priced, cost, p => p.score);
   const found = new Map(points.map(p => [p, {status: null, share: null, line: line.has(p)}]));
-  if (!priced.length || priced.some(p => !paired(p, priced[0]))) {
+  if (!priced.length || priced.some(p => !comparable(p, priced[0]))) {
     priced.forEach(p => { found.get(p).status = line.has(p) ? "on" : "dominated"; });
     return found;
   }
