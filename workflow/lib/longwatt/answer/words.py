@@ -250,7 +250,9 @@ def energy_text(kwh: float | None) -> str:
     """Write an energy in the unit that fits its size."""
     if kwh is None:
         return NA
-    if kwh == 0 or kwh >= 1:
+    if kwh == 0:
+        return "0 kWh"
+    if kwh >= 1:
         return f"{short(kwh)} kWh"
     if kwh >= SMALL_KWH:
         return f"{short(WH.per_kwh * kwh)} Wh"
