@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longwatt.metrics.classification import MACRO_F1, labels_sample
+from longwatt.metrics.document_samples import restricted_to
 from longwatt.metrics.resampling import Sample
 from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.results.example_scores import read_examples
@@ -55,17 +56,8 @@ class Answered:
         return np.array([np.nan if value is None else float(value) for value in found])
 
     def part(self, chosen: Numbers) -> Answered:
-        """Keep the examples of these places."""
-        own = self.sample
-        groups = None if own.groups is None else own.groups[chosen]
-        sample = replace(
-            own,
-            ids=tuple(own.ids[place] for place in chosen),
-            marks=own.marks[chosen],
-            rows=own.rows[chosen],
-            values=own.values[chosen],
-            groups=groups,
-        )
+        """Keep the examples of these places, which rise."""
+        sample = restricted_to(self.sample, [self.sample.ids[place] for place in chosen])
         answers, facts, gold = (
             tuple(one[place] for place in chosen) if one else ()
             for one in (self.answers, self.facts, self.gold)
