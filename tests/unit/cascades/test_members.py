@@ -68,3 +68,13 @@ def test_a_part_of_examples_that_share_documents_draws_its_own_documents():
     shared = replace(answered, sample=with_documents(answered.sample, documents))
     part = shared.part(np.array([0, 1, 3])).sample
     assert documents_of(part) == (0, 0, 1) and len(part.draws(100, 0)) == 100
+
+
+def test_both_cells_draw_the_documents_that_one_knows_labels_too():
+    for one, other in ((answers([1.0, 2.0, 3.0]), answers([3.0, 2.0, 1.0])),
+                       (labelled(FIRST), labelled(LAST))):  # fmt: skip
+        documents = {id_: "m1" if place < 2 else id_ for place, id_ in enumerate(one.sample.ids)}
+        known = replace(one, sample=with_documents(one.sample, documents))
+        pair = paired_samples(known, other)
+        wanted = (0, 0, *range(1, len(one.sample.ids) - 1))
+        assert [documents_of(sample) for sample in pair] == [wanted, wanted]

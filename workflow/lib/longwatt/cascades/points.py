@@ -174,10 +174,10 @@ def _member(
 
 
 def _halves(samples: Sequence[Sample]) -> dict[str, bool]:
-    """Say which examples are of the first half, by a digest of an id, documents whole.
+    """Say which examples are of the first half, documents whole.
 
-    A document has the digest of its first example. Results scored before documents were recorded
-    take them from the others, so that all cells have the same halves.
+    A digest of an id decides, of a document that of its first example. Results scored before
+    documents were recorded take them from the others, so that all cells have the same halves.
     """
     halves: dict[str, bool] = {}
     for sample in sorted(samples, key=_documents):
