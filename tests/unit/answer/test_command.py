@@ -94,6 +94,18 @@ def test_a_study_without_a_score_says_to_run_it(there, capsys):
     assert "no cell of small has a score yet: run the study" in capsys.readouterr().err
 
 
+def test_a_dataset_of_which_nothing_can_be_compared_is_named(tmp_path, monkeypatch, capsys):
+    study = AnswerStudy(tmp_path / "results/small")
+    study.add("good", 0)
+    study.add("lost", 0, dataset="e", ended_by="divergence")
+    study.write()
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--json"]):
+        assert command.main(["--study", "small", *more]) == 1
+        said = capsys.readouterr()
+        assert "good" in said.out and "e: no cell has every" in said.err
+
+
 def test_damaged_examples_are_refused_with_the_way_out(there, capsys):
     path = next((there / "results/small").rglob("good/**/examples.csv"))
     path.write_text(path.read_text() + "more,1\n")

@@ -38,6 +38,10 @@ from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
 MOST_COMPARED = 8  # cells in the table of break-even requests
 WIDTH = 96  # of what is printed
 MOST_REQUESTS = 10**15  # more than anyone will ask for, and few enough to print
+NONE_COMPARED = (
+    "no cell has every example's scores (examples.csv) of a training that did not diverge; run the "
+    "study again"
+)
 SIDES = ("first", "second")
 TABLE_WORDS = (
     "Every two cells on the front: the requests after which both have taken as much energy, and "
@@ -59,11 +63,12 @@ def run_choose(given: argparse.Namespace) -> int:
         given.min_score, given.max_kwh, given.max_ms, given.max_gib, given.max_cost, requests
     )
     how = Resampling.of(settings["scoring"])
-    if not main_fields(points):
-        raise NothingFits(
-            "no cell has every example's scores (examples.csv) of a training that did not diverge; "
-            "run the study again"
-        )
+    compared = main_fields(points)
+    if not compared:
+        raise NothingFits(NONE_COMPARED)
+    lost = sorted({point.dataset for point in points} - set(compared))
+    for doubt in [*doubts, *(f"{name}: {NONE_COMPARED}" for name in lost)]:
+        print(doubt, file=sys.stderr)
     if given.page:
         # Limits are set on the page itself.
         whole = answer_facts(points, settings, Limits(requests=requests), how)
@@ -72,14 +77,13 @@ def run_choose(given: argparse.Namespace) -> int:
     if given.json:
         facts = answer_facts(points, settings, limits, how)
         print(json.dumps(facts, indent=1))
-        return 0 if all(one["chosen"] for one in facts["recommendations"].values()) else 1
+        found = all(one["chosen"] for one in facts["recommendations"].values())
+        return 0 if found and not lost else 1
     chosen = list(choose_each(points, limits, how).values())
     titles = point_titles(points, settings["titles"])
     for choice in chosen:
         print(choice_text(choice, titles, settings, how))
-    for doubt in doubts:
-        print(doubt, file=sys.stderr)
-    return 0 if all(choice.chosen for choice in chosen) else 1
+    return 0 if all(choice.chosen for choice in chosen) and not lost else 1
 
 
 def _write_page(facts: Mapping[str, Any], page: Path) -> None:
