@@ -55,6 +55,10 @@ def run_choose(given: argparse.Namespace) -> int:
     Returns:
         0 if there is one for each dataset, else 1.
     """
+    if given.page and given.page.is_dir():
+        raise NothingFits(
+            f"the page {given.page} cannot be written, a folder has its name; name a file"
+        )
     points, settings, doubts = _read(given)
     for axis in ("dataset", "model"):
         points = _only(points, axis, getattr(given, axis))
@@ -87,8 +91,6 @@ def run_choose(given: argparse.Namespace) -> int:
 
 
 def _write_page(facts: Mapping[str, Any], page: Path) -> None:
-    if page.is_dir():
-        raise NothingFits(f"the page {page} cannot be written, a folder has its name; name a file")
     try:
         write_answer_page(facts, page)
     except OSError as error:
