@@ -1,5 +1,7 @@
 """The choice: admissible, cheapest, made on one half and stated on the other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from longwatt.answer.choice import Limits, admitted, choose_cell, choose_each, h
 from longwatt.answer.facts import energy_facts
 from longwatt.answer.measured import read_points
 from longwatt.answer.points import main_fields, point_titles
-from longwatt.answer.words import choice_words, neighbours
-from longwatt.metrics.resampling import Resampling
+from longwatt.answer.words import choice_words, even_words, neighbours
+from longwatt.metrics.document_samples import with_documents
+from longwatt.metrics.resampling import Resampling, Scores
 from longwatt.results.life_cycle import CostParts
 from tests.answer_study import AnswerStudy
 
@@ -226,3 +229,49 @@ def test_nothing_breaks_even_with_an_unknown_energy(study):
     assert break_even(CostParts(train_kwh=1), CostParts(train_kwh=1, joules=2)) is None
     study.add("unmetered", 20, train_kwh=None, joules=None)
     assert len(break_even_table(points_of(study))) == 3
+
+
+def test_no_least_score_of_0_is_missed(tmp_path):
+    study = AnswerStudy(tmp_path)
+    study.add("none", 0, values=[0.0] * 30)
+    assert chosen(study, min_score=0) == "none"
+
+
+def test_older_results_take_documents_from_the_others_when_halved(tmp_path):
+    study = AnswerStudy(tmp_path)
+    study.add("old", 0)
+    study.add("new", 0)
+    old, new = points_of(study)
+    sample = with_documents(new.scores.samples[0], {id_: id_[:3] for id_ in new.scores.ids})
+    new = replace(new, scores=Scores([sample], HOW))
+    found = choose_cell([old, new], Limits(), HOW)
+    ids = {id_[:3] for id_ in found.stated[old.id].scores.ids}
+    assert 10 * len(ids) == len(found.stated[old.id].scores.ids), "whole documents of ten each"
+
+
+def test_few_examples_and_a_break_even_below_one_request_are_said(tmp_path):
+    study = AnswerStudy(tmp_path)
+    study.add("cheap", 0, values=[10.0, 20.0, 30.0, 40.0], joules=2.0)
+    study.add("good", 0, values=[80.0, 90.0, 85.0, 95.0], train_kwh=1 + 1e-9, joules=1.9)
+    (said,) = map(words, choose_each(points_of(study), Limits(), HOW).values())
+    assert any("but 2 examples cannot stand for others" in one for one in said)
+    even = break_even(CostParts(1, 3.6), CostParts(1 + 1e-7, 0))
+    assert even_words(even, ("a", "b")) == "b takes less energy from the first request on."
+
+
+def test_a_neighbour_of_equal_cost_is_said_to_be_so(tmp_path):
+    study = AnswerStudy(tmp_path)
+    for model, gain in (("one", 0), ("two", 20)):
+        study.add(model, gain, weights="initial", train_kwh=None)
+    study.add("three", 20, values=study_scores(study, 1))
+    study.rows[2] |= {"weights": "initial", "train_energy_kwh": None}
+    choice = choose_cell(points_of(study), Limits(requests=0), HOW)
+    (beside,) = neighbours(choice, HOW)
+    assert beside.ratio == 1
+    assert any("has about the same life-cycle energy" in one for one in words(choice))
+
+
+def study_scores(study: AnswerStudy, row: int) -> list[float]:
+    """Read the scores of an earlier training's examples."""
+    path = study.results / study.rows[row]["cell"] / "predict/greedy/examples.csv"
+    return [float(line.split(",")[1]) for line in path.read_text().splitlines()[1:]]

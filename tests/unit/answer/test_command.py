@@ -52,6 +52,8 @@ def test_json_is_what_the_page_reads(there, capsys):
         (["--study", "small", "--dataset", "f"], "there is no dataset 'f'"),
         (["--study", "small", "--model", "goood"], "did you mean 'good'?"),
         (["--study", "small", "--seeds", "7"], "no cell of small has the seeds [7]"),
+        (["--study", "small", "--seeds", "1", "7"], "no cell of small has the seeds [7]"),
+        (["--study", "small", "--page", "."], "the page . cannot be written"),
         (["--csv", "none.csv"], "none.csv is not there"),
         (["--csv", "none.csv", "--seeds", "7"], "none.csv"),
     ],
@@ -67,7 +69,7 @@ def test_what_is_not_there_is_refused_in_one_line(there, capsys, arguments, said
     [
         ["--min-score", "101"], ["--min-score", "nan"], ["--max-kwh", "0"], ["--max-ms", "-1"],
         ["--max-gib", "inf"], ["--requests", "0.5"], ["--requests", "-1"], ["--max-cost", "much"],
-        ["--csv", "too.csv"],
+        ["--csv", "too.csv"], ["--requests", "1e300"],
     ],
 )  # fmt: skip
 def test_nonsense_is_refused(there, arguments, capsys):
@@ -82,6 +84,33 @@ def test_changed_results_are_refused(there, capsys):
     )
     assert command.main(["--study", "small"]) == 1
     assert "was made from another" in capsys.readouterr().err
+
+
+def test_a_study_without_a_score_says_to_run_it(there, capsys):
+    path = there / "results/small/summary.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    (there / "results/small/summary.json").unlink()
+    assert command.main(["--study", "small"]) == 1
+    assert "no cell of small has a score yet: run the study" in capsys.readouterr().err
+
+
+def test_a_dataset_of_which_nothing_can_be_compared_is_named(tmp_path, monkeypatch, capsys):
+    study = AnswerStudy(tmp_path / "results/small")
+    study.add("good", 0)
+    study.add("lost", 0, dataset="e", ended_by="divergence")
+    study.write()
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--json"]):
+        assert command.main(["--study", "small", *more]) == 1
+        said = capsys.readouterr()
+        assert "good" in said.out and "e: no cell has every" in said.err
+
+
+def test_damaged_examples_are_refused_with_the_way_out(there, capsys):
+    path = next((there / "results/small").rglob("good/**/examples.csv"))
+    path.write_text(path.read_text() + "more,1\n")
+    assert command.main(["--study", "small"]) == 1
+    assert "is damaged" in (said := capsys.readouterr().err) and "run again" in said
 
 
 def test_a_study_without_a_summary_says_to_run_it(there, capsys):

@@ -62,11 +62,39 @@ def test_facts_of_a_csv_have_all_that_the_page_shows(tmp_path):
         (["model,score", "a,50", "a,60"], "two rows of results/a have the seed"),
         (["model,score,energy", "a,50,guess"], "energy is 'guess', not measured or estimate"),
         (["model,score", ",50"], "the model has no name"),
+        (["model,score,train_kwh", "a,50,1e308"], "train_kwh is 1e308, which no result can be"),
+        (["model,score,seed,score_name", "a,50,1,f1", "a,60,2,em"], "have several score_name"),
+        (["model;score", "a;50,5"], "parted by semicolons; save it with commas"),
+        (["model,score,score", "a,50,60"], "the column 'score' is there twice"),
+        (["model,score,seed", "a,50,1", "", "b,50,5,1"], "line 4: 4 fields under 3 columns"),
+        (["model,score,score_low,score_high", "a,50,60,40"], "line 2: the score 50 is not between"),
+        (["model,score,score_low", "a,50,40"], "score_low and score_high one is missing"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_place(tmp_path, lines, said):
     with pytest.raises(UnreadableResults, match=said):
         read_imported(written(tmp_path, *lines))
+
+
+def test_what_spreadsheets_write_is_read(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("model, score,budget,energy\na, 50,NA,NA\n,,,\n\nb,60\n", encoding="utf-8-sig")
+    a, b = read_imported(path)
+    assert (a.id, a.budget, a.score, b.score) == ("results/a", "", 50, 60)
+    path.write_text("model,score\n\xe9,50\n", encoding="latin-1")
+    with pytest.raises(UnreadableResults, match="not in UTF-8; save it as"):
+        read_imported(path)
+
+
+def test_seeds_that_differ_widen_intervals_over_examples(tmp_path):
+    head = "model,score,score_low,score_high,seed"
+    (point,) = read_imported(written(tmp_path, head, "a,40,39,41,1", "a,60,59,61,2"))
+    assert point.low == 0 and point.high == 100  # two seeds, 20 points apart
+
+
+def test_a_full_score_of_few_examples_is_not_sure(tmp_path):
+    (point,) = read_imported(written(tmp_path, "model,score,n_examples", "a,100,10"))
+    assert point.error > 5
 
 
 def test_unknown_numbers_are_unknown_and_never_0(tmp_path):
@@ -111,3 +139,17 @@ def test_the_how_to_converts_results_of_the_shape_of_pefts_comparison(tmp_path, 
 def test_the_reference_lists_every_column():
     page = (ROOT / "docs/reference/results.md").read_text()
     assert [name for name in IMPORTED_COLUMNS if f"`{name}`" not in page] == []
+
+
+def test_points_of_unknown_spread_have_places_as_measured_without_a_share(tmp_path):
+    rows = ("model,score,train_kwh,joules_per_request", "a,50,1,1", "b,40,2,2")
+    facts = csv_facts(written(tmp_path, *rows), Limits())
+    places = [one["frontier"]["lifecycle_energy"] for one in facts["points"]]
+    assert [one["status"] for one in places] == ["on", "dominated"]
+    assert {one["share"] for one in places} == {None}
+    assert not any(one["spread_known"] for one in facts["points"])
+
+
+def test_results_without_costs_say_which_columns_would_help(tmp_path):
+    facts = csv_facts(written(tmp_path, "model,score", "a,50"), Limits())
+    assert "Add train_kwh and joules_per_request" in facts["recommendations"]["results"]["words"][0]

@@ -86,3 +86,16 @@ def test_the_command_says_where_the_page_is(results, tmp_path, capsys):
     assert main(["--csv", str(results), "--page", str(tmp_path / "p.html"), "--json"]) == 0
     assert f"the page is {tmp_path / 'p.html'}" in capsys.readouterr().err
     assert "Take method" in (tmp_path / "p.html").read_text()
+
+
+def test_neither_the_page_nor_the_command_is_sure_of_unknown_spreads(tmp_path, capsys):
+    path = tmp_path / "bare.csv"
+    path.write_text("model,score,train_kwh,joules_per_request\na,50,1,1\nb,60,2,2\n")
+    page = path.with_suffix(".html")
+    assert main(["--csv", str(path), "--page", str(page)]) == 0
+    assert "How sure the choice is, is not known" in capsys.readouterr().out
+    with browsing() as tab:
+        tab.open(page, READY)
+        assert tab.evaluate("choice(inDataset()).sure") is None
+        shares = "[...fronts(inDataset(), 'memory', 0).values()].map(one => one.share)"
+        assert tab.evaluate(f"{shares}.join()") == ","

@@ -1,6 +1,7 @@
 """Answers of cells as a cascade reads them: from files, and of labels that one cell never gives."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from longwatt.cascades.members import Answered, CascadeError, paired_samples, read_answered
 from longwatt.cascades.thresholds import cascaded, curve_of
 from longwatt.metrics.classification import MACRO_F1, headline_score, labels_sample
+from longwatt.metrics.document_samples import documents_of, with_documents
 from longwatt.study.cascades import MEAN
 from tests.unit.cascades.made import answers, ids
 
@@ -58,3 +60,21 @@ def test_files_of_references_that_count_alone_give_one_answer_for_each_example(t
     assert found.sample.value == pytest.approx(110 / 3)
     half = found.part(np.array([1]))
     assert (half.sample.ids, half.answers, half.sample.value) == (("e2",), ("of e2",), 10.0)
+
+
+def test_a_part_of_examples_that_share_documents_draws_its_own_documents():
+    answered = answers([1.0, 2.0, 3.0, 4.0])
+    documents = dict(zip(answered.sample.ids, ("m1", "m1", "m2", "m3"), strict=True))
+    shared = replace(answered, sample=with_documents(answered.sample, documents))
+    part = shared.part(np.array([0, 1, 3])).sample
+    assert documents_of(part) == (0, 0, 1) and len(part.draws(100, 0)) == 100
+
+
+def test_both_cells_draw_the_documents_that_one_knows_labels_too():
+    for one, other in ((answers([1.0, 2.0, 3.0]), answers([3.0, 2.0, 1.0])),
+                       (labelled(FIRST), labelled(LAST))):  # fmt: skip
+        documents = {id_: "m1" if place < 2 else id_ for place, id_ in enumerate(one.sample.ids)}
+        known = replace(one, sample=with_documents(one.sample, documents))
+        pair = paired_samples(known, other)
+        wanted = (0, 0, *range(1, len(one.sample.ids) - 1))
+        assert [documents_of(sample) for sample in pair] == [wanted, wanted]

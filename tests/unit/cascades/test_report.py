@@ -1,5 +1,7 @@
 """Groups of cells that cascades can join, and the page of their cascades."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from longwatt.cascades.figures import cascade_drawings
@@ -13,6 +15,7 @@ from longwatt.cascades.report import (
 )
 from longwatt.layout.drawing import save
 from longwatt.layout.pages import markdown
+from longwatt.metrics.document_samples import with_documents
 from tests.unit.cascades.made import CHEAP, DEAR, MIDDLE, answers, point
 
 KNOWS = np.arange(60) % 3 != 0
@@ -81,3 +84,15 @@ def test_predictions_without_confidence_say_what_to_do():
     (line,) = cascade_lines(facts, NAMES, SETTINGS)
     assert "older than its recording" in line and "predict again" in line
     assert cascade_lines({}, NAMES, SETTINGS) == [NO_CASCADE]
+
+
+def test_halves_keep_documents_whole_in_cells_that_know_of_none_too():
+    one, *others = points(("test",))
+    ids = one.answered.sample.ids
+    documents = {id_: f"m{place // 5}" for place, id_ in enumerate(ids)}
+    known = replace(one.answered, sample=with_documents(one.answered.sample, documents))
+    (half,) = groups_of([replace(one, answered=known), *others])
+    parts = [[{documents[id_] for id_ in part.sample.ids} for part in (own.fitted, own.stated)]
+             for own in half.members]  # fmt: skip
+    assert all(fitted & stated == set() for fitted, stated in parts)
+    assert parts[0] == parts[1] == parts[2] and all(parts[0])

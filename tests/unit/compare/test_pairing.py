@@ -286,6 +286,14 @@ def test_other_examples_are_not_paired(tmp_path):
     )
 
 
+def test_examples_of_another_metric_than_the_summarys_are_not_paired(tmp_path):
+    a, b = row(), row(score=31)
+    write_examples(tmp_path, "a", a, {"id": ["1", "2"], "f1": [1, 2]})
+    write_examples(tmp_path, "b", b, {"id": ["1", "2"], "exact_match": [1, 2]})
+    found = side_by_side(summary(a), summary(b), tmp_path)
+    assert found["difference_interval"].item() == TWO_INTERVALS
+
+
 def test_seeds_with_the_same_examples_have_an_interval_over_both(tmp_path):
     hard, source = np.linspace(5, 60, 40), np.random.default_rng(1)
     rows = {

@@ -463,3 +463,10 @@ def test_nothing_is_claimed_relative_to_a_baseline_that_diverged(study, lost, co
     assert found["status"] == status and ("training diverged" in found["notes"]) == (
         status == UNCLEAR
     )
+
+
+def test_a_confidence_of_a_half_makes_no_interval_without_width(study):
+    study.add("a", HARD + noise(1))
+    study.add("b", HARD)
+    low, high = study.judged("equivalent", {**PAIR, "within": 5}, confidence=0.5)["interval"]
+    assert low < high

@@ -158,3 +158,25 @@ def test_the_front_is_what_no_other_beats(points):
         for own_s, own_c in points
     ]
     assert on_front(scores, costs).tolist() == [not one for one in beaten]
+
+
+def test_one_example_decides_nothing_but_that_the_cheapest_is_on_the_front(study):
+    study.add("cheap", 0, train_kwh=1, values=[50.0])
+    study.add("dear", 0, train_kwh=2, values=[60.0])
+    found = study.fronts()
+    assert found["cheap"]["frontier_train_energy"] == ON_FRONT
+    assert found["dear"]["frontier_train_energy"] == OPEN
+    assert found["dear"]["frontier_train_energy_share"] is None
+
+
+def test_a_cascade_whose_first_training_diverged_has_no_place(study):
+    study.add("first", 0, ended_by="divergence")
+    study.add("cascade", 5, cascade_first="d/first/64/cpu/generated/seed1")
+    study.add("other", 1)
+    assert study.fronts()["cascade"]["frontier_train_energy"] is None
+
+
+def test_examples_of_another_metric_than_the_summarys_have_no_place(study):
+    study.add("a", 0)
+    study.rows[0]["score_name"] = "accuracy"
+    assert study.fronts()["a"]["frontier_train_energy"] is None

@@ -110,3 +110,12 @@ def test_a_first_cell_on_processors_adds_no_gpu():
     first = FIRST | {"train_energy_cost": 0.1}
     row = trained_together([first])(CASCADE_ROW | PRICED)
     assert cost_parts(row, ["energy", "gpu"]).costs(0)["money"] == pytest.approx(3.5)
+
+
+def test_what_the_first_training_lacks_is_said_of_both():
+    first = FIRST | {"ended_by": "divergence", "train_energy_basis": "a table"}
+    row = trained_together([first | {"initialisation": "random"}])(CASCADE_ROW)
+    assert row["ended_by"] == "divergence" and row["initialisation"] == "random"
+    assert row["train_energy_basis"] == "a table"
+    whole = trained_together([FIRST])(CASCADE_ROW | {"ended_by": "epochs"})
+    assert whole["ended_by"] == "epochs" and whole["train_energy_basis"] is None

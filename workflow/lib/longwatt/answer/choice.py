@@ -179,7 +179,8 @@ def admitted(values: Array, found: HalfEvidence, limits: Limits) -> Array:
     """
     many = values[:, None] if values.ndim == 1 else values
     if limits.min_score is not None:
-        enough = many - found.margins[:, None] >= limits.min_score
+        kept: Array = np.maximum(many - found.margins[:, None], 0)
+        enough = kept >= limits.min_score
     else:
         best = many.argmax(axis=0)
         lost = many.max(axis=0)[None, :] - many
@@ -223,7 +224,8 @@ def choose_cell(
         how: to resample examples.
         seed: of the halving.
     """
-    ids = halves(points[0], seed)
+    # Results scored before documents were recorded take them from the others.
+    ids = halves(min(points, key=lambda one: len(set(one.documents))), seed)
     chosen_on, stated = list(points), list(points)
     if ids is not None:
         chosen_on, stated = ([point.on_part(part) for point in points] for part in ids)
@@ -243,7 +245,7 @@ def choose_cell(
             other = _rival(place, drawn, len(ours))
             rival = None if other is None else known[ours[other].id]
             needed = None if other is None else _needed(found, place, other, limits, ours[place])
-    if _unsure(points):
+    if spread_unknown(points):
         shares = {}
     nearest, lacks = (None, "") if picked else _nearest(chosen_on, limits, objective)
     return Choice(
@@ -285,7 +287,7 @@ def _within(
     return within, unknown
 
 
-def _unsure(points: Sequence[AnswerPoint]) -> bool:
+def spread_unknown(points: Sequence[AnswerPoint]) -> bool:
     """Check whether the spread of a score is unknown, as of imported results may be."""
     return any(point.scores is None and point.error is None for point in points)
 
@@ -340,7 +342,7 @@ def lacking_words(point: AnswerPoint, limits: Limits, lack: Mapping[str, float])
             asked = f"{limits.most[name]:g} {unit}".strip()
             words.append(f"{f'it takes {costs[name]:.4g} {unit}'.strip()}, not {asked}")
     if "score" in lack:
-        bound = point.score - _margin(point)
+        bound = _kept(point)
         words.append(
             f"it scores {point.score:.1f}, which another half of the examples may lower to "
             f"{bound:.1f}, not {limits.min_score:g}"
@@ -348,8 +350,12 @@ def lacking_words(point: AnswerPoint, limits: Limits, lack: Mapping[str, float])
     return words
 
 
+def _kept(point: AnswerPoint) -> float:
+    return max(0.0, point.score - _margin(point))
+
+
 def _short(point: AnswerPoint, limits: Limits) -> float:
-    return (limits.min_score or 0.0) - (point.score - _margin(point))
+    return (limits.min_score or 0.0) - _kept(point)
 
 
 def _lacking(point: AnswerPoint, limits: Limits, objective: str) -> dict[str, float] | None:

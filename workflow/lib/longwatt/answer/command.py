@@ -26,8 +26,10 @@ from longwatt.answer.words import choice_words, front_points
 from longwatt.command_line import finite, positive_number
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
+from longwatt.disk_space import DISK_FULL
 from longwatt.freshness.in_force import find
 from longwatt.metrics.resampling import FULL_SCORE, Resampling
+from longwatt.provenance.artefacts import Damaged
 from longwatt.results.standing import NothingFits, refuse_outdated, results_of
 from longwatt.spelling import nearest
 from longwatt.study.reported.report_settings import answered
@@ -35,6 +37,11 @@ from longwatt.study.settings import ANSWER_DEFAULTS, SCORING_DEFAULTS
 
 MOST_COMPARED = 8  # cells in the table of break-even requests
 WIDTH = 96  # of what is printed
+MOST_REQUESTS = 10**15  # more than anyone will ask for, and few enough to print
+NONE_COMPARED = (
+    "no cell has every example's scores (examples.csv) of a training that did not diverge; run the "
+    "study again"
+)
 SIDES = ("first", "second")
 TABLE_WORDS = (
     "Every two cells on the front: the requests after which both have taken as much energy, and "
@@ -48,6 +55,10 @@ def run_choose(given: argparse.Namespace) -> int:
     Returns:
         0 if there is one for each dataset, else 1.
     """
+    if given.page and given.page.is_dir():
+        raise NothingFits(
+            f"the page {given.page} cannot be written, a folder has its name; name a file"
+        )
     points, settings, doubts = _read(given)
     for axis in ("dataset", "model"):
         points = _only(points, axis, getattr(given, axis))
@@ -56,26 +67,37 @@ def run_choose(given: argparse.Namespace) -> int:
         given.min_score, given.max_kwh, given.max_ms, given.max_gib, given.max_cost, requests
     )
     how = Resampling.of(settings["scoring"])
-    if not main_fields(points):
-        raise NothingFits(
-            "no cell has every example's scores (examples.csv) of a training that did not diverge"
-        )
+    compared = main_fields(points)
+    if not compared:
+        raise NothingFits(NONE_COMPARED)
+    lost = sorted({point.dataset for point in points} - set(compared))
+    for doubt in [*doubts, *(f"{name}: {NONE_COMPARED}" for name in lost)]:
+        print(doubt, file=sys.stderr)
     if given.page:
         # Limits are set on the page itself.
         whole = answer_facts(points, settings, Limits(requests=requests), how)
-        write_answer_page(whole, given.page)
+        _write_page(whole, given.page)
         print(f"the page is {given.page}", file=sys.stderr)
     if given.json:
         facts = answer_facts(points, settings, limits, how)
         print(json.dumps(facts, indent=1))
-        return 0 if all(one["chosen"] for one in facts["recommendations"].values()) else 1
+        found = all(one["chosen"] for one in facts["recommendations"].values())
+        return 0 if found and not lost else 1
     chosen = list(choose_each(points, limits, how).values())
     titles = point_titles(points, settings["titles"])
     for choice in chosen:
         print(choice_text(choice, titles, settings, how))
-    for doubt in doubts:
-        print(doubt, file=sys.stderr)
-    return 0 if all(choice.chosen for choice in chosen) else 1
+    return 0 if all(choice.chosen for choice in chosen) and not lost else 1
+
+
+def _write_page(facts: Mapping[str, Any], page: Path) -> None:
+    try:
+        write_answer_page(facts, page)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        said = f"the page {page} cannot be written ({error.strerror}); name another file"
+        raise NothingFits(said) from None
 
 
 def choice_text(
@@ -149,8 +171,15 @@ def _read(given: argparse.Namespace) -> Read:
         prices = stages.machine.get("prices") or {}
         settings = answered(stages.study_id, stages.study, prices.get("currency"))
     points = read_points(folder, Resampling.of(settings["scoring"]), seeds=tuple(given.seeds))
-    if given.seeds and not points:
-        raise NothingFits(f"no cell of {given.study} has the seeds {given.seeds}")
+    missing = set(given.seeds) - {seed for point in points for seed in point.seeds}
+    if missing:
+        raise NothingFits(
+            f"no cell of {given.study} has the seeds {sorted(missing)}; leave them out"
+        )
+    if not points:
+        raise NothingFits(
+            f"no cell of {given.study} has a score yet: run the study to its end first"
+        )
     return points, settings, [doubt] if doubt else []
 
 
@@ -178,8 +207,10 @@ def _score(text: str) -> float:
 
 def _requests(text: str) -> float:
     value = finite(text)
-    if value < 0 or value != int(value):
-        raise argparse.ArgumentTypeError(f"{text} is no number of requests")
+    if not 0 <= value <= MOST_REQUESTS or value != int(value):
+        raise argparse.ArgumentTypeError(
+            f"{text} is no number of requests; give a whole one from 0 to {MOST_REQUESTS:g}"
+        )
     return value
 
 
@@ -213,6 +244,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
         return run_choose(parse(arguments))
-    except (NothingFits, StudyError, UnreadableResults) as error:
+    except (NothingFits, StudyError, UnreadableResults, Damaged) as error:
         print(f"longwatt choose: {error}", file=sys.stderr)
         return 1

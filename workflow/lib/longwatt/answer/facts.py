@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.answer.choice import COST_UNITS, Choice, Limits, choose_each
+from longwatt.answer.choice import COST_UNITS, Choice, Limits, choose_each, spread_unknown
 from longwatt.answer.imported import read_imported
 from longwatt.answer.measured import read_points
 from longwatt.answer.points import (
@@ -108,11 +108,18 @@ def _fronts(
     drawn: dict[str, list[float]] = {}
     for field in fields_of(points):
         there = as_contenders(field, how, requests)
-        placed |= frontiers(there, how)
+        fronts = frontiers(there, how)
+        if spread_unknown(field):  # nothing says how sure such places are
+            fronts = {name: _without_share(own) for name, own in fronts.items()}
+        placed |= fronts
         drawn |= {
             one.name: np.round(one.draws[:EMBEDDED_DRAWS], DRAW_DIGITS).tolist() for one in there
         }
     return placed, drawn
+
+
+def _without_share(fronts: Mapping[str, Place]) -> dict[str, Place]:
+    return {cost: place._replace(share=None) for cost, place in fronts.items()}
 
 
 def _datasets(points: Sequence[AnswerPoint], titles: Mapping[str, str]) -> dict[str, Facts]:
@@ -171,6 +178,7 @@ def _point(
             for cost in FRONTIER_COSTS
             for place in [fronts.get(cost, UNPLACED)]
         },
+        "spread_known": not spread_unknown([point]),
         "resampled": drawn.get(point.id),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from longwatt.layout.wording import is_known
 from longwatt.metrics.resampling import Resampling
 from longwatt.metrics.score_intervals import mean_of_scores
 from longwatt.results.contenders import StudyPoint, model_of, study_points
-from longwatt.results.life_cycle import MeasuredRow, energy_words, known, trained_together
+from longwatt.results.life_cycle import energy_words, known
 from longwatt.results.series import mean_interval, records
 from longwatt.results.summary import read_summary
 
@@ -34,12 +33,11 @@ def read_points(
     """
     rows = records(read_summary(summary or results / "summary.csv"))
     kept = [row for row in rows if not seeds or row["seed"] in seeds]
-    both = trained_together(kept)
-    return [_point(point, both) for point in study_points(kept, results, how)]
+    return [_point(point) for point in study_points(kept, results, how)]
 
 
-def _point(point: StudyPoint, both: Callable[[MeasuredRow], MeasuredRow]) -> AnswerPoint:
-    rows = [dict(both(row)) for row in point.rows]
+def _point(point: StudyPoint) -> AnswerPoint:
+    rows = [dict(row) for row in point.rows]
     first, said = rows[0], [energy_words(row) for row in rows]
     sources = {source for source, _ in said}
     low, high = _interval(point, rows)

@@ -42,8 +42,14 @@ function once(name, points, compute) {
 const margin = point => !point.resampled ? 0 : once("margin", [point], () =>
   (point.imported ? 1 : Math.SQRT2) * FACTS.z_kept * deviation(point.resampled));
 
+// The score that a point keeps with this margin; none is below 0.
+const lowest = (score, point) => Math.max(0, score - margin(point));
+
 const paired = (one, other) => Boolean(one.resampled && other.resampled
   && one.field === other.field && one.resampled.length === other.resampled.length);
+
+// Whether resamples say how sure a comparison with another point is.
+const comparable = (one, other) => one.spread_known !== false && paired(one, other);
 
 // By how much a point may be below another and still not be told from it.
 const tolerance = (one, other) => !paired(one, other) ? TOLERATED_LOSS
@@ -54,7 +60,7 @@ const tolerance = (one, other) => !paired(one, other) ? TOLERATED_LOSS
 function broken(point, need) {
   if (point.diverged) return "diverged";
   if (!known(point.score)) return "score unknown";
-  if (need.score !== null && point.score - margin(point) < need.score) {
+  if (need.score !== null && lowest(point.score, point) < need.score) {
     return point.score < need.score ? "score too low" : "score not surely enough";
   }
   for (const [name, cost] of Object.entries(LIMITS)) {
@@ -69,7 +75,7 @@ function broken(point, need) {
 // How much of what is asked for a point lacks: the shares by which limits are missed.
 function lacks(point, need) {
   if (point.diverged || !known(point.score)) return Infinity;
-  const short = need.score === null ? 0 : need.score - (point.score - margin(point));
+  const short = need.score === null ? 0 : need.score - lowest(point.score, point);
   let all = Math.max(0, short) / Math.max(need.score ?? 1, 1e-9);
   for (const [name, cost] of Object.entries(LIMITS)) {
     if (need[name] === null) continue;
@@ -104,7 +110,7 @@ const objectiveOf = (points, requests) =>
 // Points whose score is high enough: with a least score those that keep it, else all that are not
 // told from the best.
 function admitted(points, need, score) {
-  if (need.score !== null) return points.filter(p => score(p) - margin(p) >= need.score);
+  if (need.score !== null) return points.filter(p => lowest(score(p), p) >= need.score);
   const top = best(points, score);
   return points.filter(p => score(top) - score(p) <= tolerance(p, top));
 }
@@ -133,7 +139,7 @@ function choose(points, need) {
 
 // The share of resamples in which the same rule chooses the same point.
 function certainty(points, need, cost, chosen) {
-  if (points.some(p => !paired(p, chosen)) || cost === null) return null;
+  if (points.some(p => !comparable(p, chosen)) || cost === null) return null;
   const same = chosen.resampled.filter((_, n) =>
     cheapest(admitted(points, need, p => p.resampled[n]), cost, need.requests) === chosen);
   return same.length / chosen.resampled.length;
@@ -167,7 +173,7 @@ function fronts(points, name, requests) {
     .sort((p, q) => q.score - p.score); // those that beat most come first
   const line = onFront(priced, cost, p => p.score);
   const found = new Map(points.map(p => [p, {status: null, share: null, line: line.has(p)}]));
-  if (!priced.length || priced.some(p => !paired(p, priced[0]))) {
+  if (!priced.length || priced.some(p => !comparable(p, priced[0]))) {
     priced.forEach(p => { found.get(p).status = line.has(p) ? "on" : "dominated"; });
     return found;
   }

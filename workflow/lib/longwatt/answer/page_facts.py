@@ -20,7 +20,7 @@ EMBEDDED = (
     "id", "dataset", "model", "model_title", "seq_len", "budget", "budget_title", "protocol",
     "inference", "score", "score_low", "score_high", "random_weights", "diverged", "imported",
     "costs", "joules_per_request", "money_training", "money_per_request", "energy_source",
-    "energy_flags", "energy_words", "device", "resampled",
+    "energy_flags", "energy_words", "device", "resampled", "spread_known",
 )  # fmt: skip
 MAY_LACK = ("seq_len", "budget", "inference", "seeds")  # columns that imported results may lack
 MEASURED_WORDS = (

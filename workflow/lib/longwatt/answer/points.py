@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from longwatt.metrics.document_samples import documents_of, restricted_to
-from longwatt.metrics.resampling import FULL_SCORE, Array, Resampling, Scores
+from longwatt.metrics.resampling import FULL_SCORE, Array, Resampling, Scores, wilson
 from longwatt.metrics.score_intervals import mean_of_scores
 from longwatt.metrics.seed_intervals import NORMAL_95
 from longwatt.results.contenders import Contender, drawn_together, normal_draws, with_seeds
 from longwatt.results.life_cycle import CostParts, costs_by_seed
 
 PointTitles = Mapping[str, str]
+CONFIDENCE_95 = 0.95  # of NORMAL_95
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,17 @@ class AnswerPoint:
     def error(self) -> float | None:
         """Standard error of an imported score, None where the file says too little.
 
-        A score between 0 and 100 of n examples varies at most as if each were one of both.
+        A score between 0 and 100 of n examples varies at most as if each were one of both. Near the
+        ends of the scale that is too little, and Wilson's interval counts.
         """
         if self.low is not None and self.high is not None:
             return (self.high - self.low) / (2 * NORMAL_95)
         if not self.examples:
             return None
         share = self.score / FULL_SCORE
-        return float(FULL_SCORE * np.sqrt(share * (1 - share) / self.examples))
+        low, high = wilson(share, self.examples, CONFIDENCE_95)
+        spread = np.sqrt(share * (1 - share) / self.examples)
+        return float(FULL_SCORE * max(spread, (high - low) / (2 * NORMAL_95)))
 
 
 def as_contenders(

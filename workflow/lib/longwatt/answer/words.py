@@ -21,9 +21,9 @@ from longwatt.layout.wording import (
     short,
 )
 from longwatt.metrics.resampling import Resampling, percentile_interval
-from longwatt.metrics.score_intervals import paired_difference
+from longwatt.metrics.score_intervals import FEW_UNITS, paired_difference
 from longwatt.results.contenders import normal_draws
-from longwatt.results.frontier import on_front
+from longwatt.results.frontier import SCORE_DIGITS, on_front
 from longwatt.results.series import WH
 
 COST_TITLES = {
@@ -40,6 +40,7 @@ SMALL_KWH = 1e-5  # less is written in joules
 MOST_LISTED = 3  # names of points that are left out
 MANY_TIMES = 100  # times today's examples that nobody will collect
 ENOUGH_SEEDS = 3
+SAME_COST = 0.005  # share below which percent would say 0
 
 
 class Neighbour(NamedTuple):
@@ -50,7 +51,7 @@ class Neighbour(NamedTuple):
         difference: its score less the chosen one's.
         low: lower end of that difference's interval; None if unknown.
         high: upper end.
-        ratio: its cost over the chosen one's; None where that is 0.
+        ratio: its cost over the chosen one's, 1 where both are 0; None where that alone is 0.
         even: which takes less energy by the number of requests, the neighbour first.
     """
 
@@ -84,7 +85,7 @@ def front_points(choice: Choice) -> list[AnswerPoint]:
     known = [one for one in choice.points if one.costs(choice.limits.requests)[choice.objective]
              is not None]  # fmt: skip
     costs = np.array([_cost_of(one, choice) for one in known])
-    free = on_front(np.array([one.score for one in known]), costs)
+    free = on_front(np.array([one.score for one in known]).round(SCORE_DIGITS), costs)
     front = [one for one, on in zip(known, free, strict=True) if on or one is choice.chosen]
     return sorted(front, key=lambda one: _cost_of(one, choice))
 
@@ -107,7 +108,8 @@ def _neighbour(
 ) -> Neighbour:
     value, low, high = stated_difference(choice, point, chosen, how)
     even = break_even(point.mean_parts, chosen.mean_parts)
-    return Neighbour(point, value, low, high, cost / own if own else None, even)
+    ratio = cost / own if own else None if cost else 1.0
+    return Neighbour(point, value, low, high, ratio, even)
 
 
 def stated_difference(
@@ -145,8 +147,15 @@ def choice_words(
 def nothing_words(choice: Choice, titles: Mapping[str, str]) -> str:
     """Say that nothing qualifies, and what comes nearest."""
     if choice.nearest is None:
-        return "Nothing qualifies: the costs that were asked about are not known of any cell."
+        return f"Nothing qualifies: the costs that count are not known of any cell. {_cure(choice)}"
     return f"Nothing qualifies. Nearest is {titles[choice.nearest.id]}: {choice.lacks}."
+
+
+def _cure(choice: Choice) -> str:
+    """Say where costs would come from."""
+    if any(point.imported for point in choice.points):
+        return "Add train_kwh and joules_per_request, or another cost, to the CSV."
+    return "Energy needs a meter or watts_per_core in config.yaml."
 
 
 def _caveats(point: AnswerPoint) -> str:
@@ -213,6 +222,8 @@ def neighbour_words(one: Neighbour, choice: Choice, titles: Mapping[str, str]) -
     cost = COST_TITLES[choice.objective].lower()
     if one.ratio is None:
         costs = f"has more {cost}"
+    elif abs(one.ratio - 1) < SAME_COST:
+        costs = f"has about the same {cost}"
     elif one.ratio <= 1:
         costs = f"has {percent(1 - one.ratio)} less {cost}"
     else:
@@ -239,7 +250,9 @@ def energy_text(kwh: float | None) -> str:
     """Write an energy in the unit that fits its size."""
     if kwh is None:
         return NA
-    if kwh == 0 or kwh >= 1:
+    if kwh == 0:
+        return "0 kWh"
+    if kwh >= 1:
         return f"{short(kwh)} kWh"
     if kwh >= SMALL_KWH:
         return f"{short(WH.per_kwh * kwh)} Wh"
@@ -252,6 +265,8 @@ def even_words(even: BreakEven, names: tuple[str, str]) -> str:
         return "Both take the same energy."
     if even.requests is None:
         return f"{names[even.few]} takes less energy however many requests there are."
+    if even.requests < 1:
+        return f"{names[even.many]} takes less energy from the first request on."
     return (
         f"Up to {even.requests:,.0f} requests {names[even.few]} takes less energy, after that "
         f"{names[even.many]}."
@@ -264,7 +279,7 @@ def _left_out(choice: Choice, titles: Mapping[str, str]) -> list[str]:
     reasons = {
         "since a cost that counts is not known": choice.unknown,
         "since a training diverged": lost,
-        "since they answered other examples, or theirs are not there": others,
+        "since they have other examples, another metric, or no examples there": others,
     }
     return [
         f"Left out, {why}: {_some([titles[point.id] for point in points])}."
@@ -286,7 +301,10 @@ def _sure(choice: Choice, titles: Mapping[str, str]) -> str:
             "rest on nor an interval."
         )
     beside = f", else most often {titles[choice.rival.id]}" if choice.rival else ""
-    return f"{percent(choice.sure)} of the resamples choose the same{beside}."
+    number, caveat = choice.chosen_on, ""
+    if number is not None and number < FEW_UNITS:
+        caveat = f", but {how_many(number, 'example')} cannot stand for others"
+    return f"{percent(choice.sure)} of the resamples choose the same{beside}{caveat}."
 
 
 def surer(choice: Choice, titles: Mapping[str, str]) -> list[str]:

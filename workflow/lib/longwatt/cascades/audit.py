@@ -19,7 +19,8 @@ from longwatt.cascades.thresholds import (
     oracle_of,
     rate_of,
 )
-from longwatt.metrics.resampling import Resampling, Sample, Scores, difference_of, interval_of
+from longwatt.metrics.resampling import Resampling, Sample, Scores
+from longwatt.metrics.score_intervals import over_examples, paired_difference
 from longwatt.study.cascades import MEAN, PROBABILITY
 
 PAYS, DOES_NOT, BY_CHANCE = "cascade", "do not cascade", "undecided"
@@ -33,7 +34,7 @@ def single_facts(group: CascadeGroup, how: Resampling) -> list[dict[str, Any]]:
         {
             "cell": one.point.cell,
             "score": one.stated.sample.value,
-            **_ends("score", interval_of(Scores([one.stated.sample], how)).ends),
+            **_ends("score", over_examples(Scores([one.stated.sample], how)).ends),
             "fitted_score": one.fitted.sample.value,
             "cost": one.point.cost(group.unit),
             "energy_flags": list(one.point.energy_flags),
@@ -125,13 +126,15 @@ def stated_facts(
     found, rate = cascaded(*pair, asked), rate_of(pair[0], asked)
     best = max(pair, key=lambda one: one.value)
     both = Scores([found], how), Scores([best], how)
+    apart = paired_difference(*both, same_seeds=True)
+    assert apart is not None, "both cells answered the same examples"
     return {
         "rate": rate,
         "score": found.value,
-        **_ends("score", interval_of(both[0]).ends),
+        **_ends("score", over_examples(both[0]).ends),
         "cost": cascade_cost(costs, rate),
         "difference": found.value - best.value,
-        **_ends("difference", difference_of(*both).ends),
+        **_ends("difference", apart.ends),
         "kept": found.value / best.value if best.value else 1.0,
         "sure": kept_share(found, best, keep, how),
     }

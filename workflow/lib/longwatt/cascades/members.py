@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longwatt.metrics.classification import MACRO_F1, labels_sample
-from longwatt.metrics.resampling import Sample
+from longwatt.metrics.document_samples import (
+    documents_of,
+    drawn_alike,
+    restricted_to,
+    with_documents,
+)
+from longwatt.metrics.resampling import Resampling, Sample, Scores
 from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.results.example_scores import read_examples
 
@@ -55,17 +61,8 @@ class Answered:
         return np.array([np.nan if value is None else float(value) for value in found])
 
     def part(self, chosen: Numbers) -> Answered:
-        """Keep the examples of these places."""
-        own = self.sample
-        groups = None if own.groups is None else own.groups[chosen]
-        sample = replace(
-            own,
-            ids=tuple(own.ids[place] for place in chosen),
-            marks=own.marks[chosen],
-            rows=own.rows[chosen],
-            values=own.values[chosen],
-            groups=groups,
-        )
+        """Keep the examples of these places, which rise."""
+        sample = restricted_to(self.sample, [self.sample.ids[place] for place in chosen])
         answers, facts, gold = (
             tuple(one[place] for place in chosen) if one else ()
             for one in (self.answers, self.facts, self.gold)
@@ -103,7 +100,7 @@ def paired_samples(first: Answered, last: Answered) -> tuple[Sample, Sample]:
     if first.sample.ids != last.sample.ids or first.score_name != last.score_name:
         raise CascadeError("the two cells did not answer the same examples")
     if first.score_name != MACRO_F1:
-        return first.sample, last.sample
+        return _drawn_alike(first.sample, last.sample)
     # Its marks have a column for each label that occurs, so both must count the labels of both.
     said = {
         f"{number}{id_}": {"label": label, "prediction": answer}
@@ -111,10 +108,21 @@ def paired_samples(first: Answered, last: Answered) -> tuple[Sample, Sample]:
         for id_, label, answer in zip(one.sample.ids, one.gold, one.answers, strict=True)
     }
     both, count = labels_sample(said, MACRO_F1), len(first.sample.ids)
-    return _sliced(both, first.sample, slice(count)), _sliced(both, last.sample, slice(count, None))
+    parts = slice(count), slice(count, None)
+    own = (_sliced(both, one.sample, part) for one, part in zip((first, last), parts, strict=True))
+    return _drawn_alike(*own)
+
+
+def _drawn_alike(first: Sample, last: Sample) -> tuple[Sample, Sample]:
+    """Have both draw the same documents, which older results of one may not know."""
+    one, other = drawn_alike([Scores([sample], Resampling()) for sample in (first, last)])
+    return one.samples[0], other.samples[0]
 
 
 def _sliced(both: Sample, own: Sample, part: slice) -> Sample:
     groups = None if both.groups is None else both.groups[part]
-    return replace(both, ids=own.ids, marks=both.marks[part], rows=both.rows[part],
-                   values=both.values[part], groups=groups)  # fmt: skip
+    sliced = replace(both, ids=own.ids, marks=both.marks[part], rows=both.rows[part],
+                     values=both.values[part], groups=groups)  # fmt: skip
+    numbers = documents_of(own)
+    named = None if numbers is None else dict(zip(own.ids, map(str, numbers), strict=True))
+    return with_documents(sliced, named)

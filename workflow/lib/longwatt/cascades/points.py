@@ -12,6 +12,8 @@ import numpy as np
 
 from longwatt.cascades.members import Answered, read_answered
 from longwatt.energy import flags
+from longwatt.metrics.document_samples import documents_of
+from longwatt.metrics.resampling import Sample
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.results.differences import machine_of
 from longwatt.study.cascades import CASCADE, answer_files
@@ -146,7 +148,8 @@ def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> Cascad
     used = [own[splits[1]] for own in alone.values()]
     unit = J if all(point.joules is not None for point in used) else MS
     halved = splits[0] == splits[1]
-    members = [_member(own, splits, halved) for own in alone.values()]
+    halves = _halves([point.answered.sample for point in used]) if halved else None
+    members = [_member(own, splits, halves) for own in alone.values()]
     members.sort(key=lambda one: one.point.cost(unit))
     cascades = [point for point in points if point.cascade]
     return CascadeGroup(common, members, unit, halved, splits, alone, cascades)
@@ -159,15 +162,32 @@ def _splits(shared: set[str]) -> tuple[str, str]:
     return order[0], others[0]
 
 
-def _member(own: Mapping[str, AnsweredPoint], splits: tuple[str, str], halved: bool) -> Member:
+def _member(
+    own: Mapping[str, AnsweredPoint], splits: tuple[str, str], halves: Mapping[str, bool] | None
+) -> Member:
     fitted, stated = (own[split] for split in splits)
-    if not halved:
+    if halves is None:
         return Member(stated, fitted.answered, stated.answered)
-    halves = (np.flatnonzero(half) for half in _halves(stated.answered.sample.ids))
-    return Member(stated, *(stated.answered.part(half) for half in halves))
+    first = np.array([halves[id_] for id_ in stated.answered.sample.ids])
+    parts = (np.flatnonzero(half) for half in (first, ~first))
+    return Member(stated, *map(stated.answered.part, parts))
 
 
-def _halves(ids: Sequence[str]) -> tuple[Any, Any]:
-    """Part examples in two, by a digest of their ids."""
-    first = np.array([hashlib.sha256(id_.encode()).digest()[0] % 2 == 0 for id_ in ids])
-    return first, ~first
+def _halves(samples: Sequence[Sample]) -> dict[str, bool]:
+    """Say which examples are of the first half, documents whole.
+
+    A digest of an id decides, of a document that of its first example. Results scored before
+    documents were recorded take them from the others, so that all cells have the same halves.
+    """
+    halves: dict[str, bool] = {}
+    for sample in sorted(samples, key=_documents):
+        numbers = documents_of(sample) or range(len(sample.ids))
+        first: dict[int, str] = {}
+        for number, id_ in zip(numbers, sample.ids, strict=True):
+            digest = hashlib.sha256(first.setdefault(number, id_).encode()).digest()
+            halves.setdefault(id_, digest[0] % 2 == 0)
+    return halves
+
+
+def _documents(sample: Sample) -> int:
+    return len(set(documents_of(sample) or sample.ids))

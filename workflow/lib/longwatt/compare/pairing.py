@@ -330,7 +330,10 @@ def _scores_of(
     if len(there) < len(found) or len(_splits(found)) > 1:
         return None
     name = str(rows["score_name"].iloc[0])
-    samples = [one.sample(name) for one in there]
+    try:
+        samples = [one.sample(name) for one in there]
+    except KeyError:  # of another metric than the summary's
+        return None
     alike = len({sample.ids for sample in samples}) == 1
     return Scores(samples, Resampling.of(scoring)) if alike else None
 

@@ -18,6 +18,7 @@ from longwatt.config.errors import StudyError
 from longwatt.files import read_object
 from longwatt.jobs.endings import DIVERGED
 from longwatt.layout.wording import NA, beside_energy, interval
+from longwatt.provenance.artefacts import Damaged
 from longwatt.results import standing
 from longwatt.results.differences import unlike_machines
 from longwatt.results.standing import NothingFits
@@ -326,6 +327,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
     try:
         return run_choice(parser.parse_args(arguments))
-    except (NothingFits, StudyError) as error:
+    except (NothingFits, StudyError, Damaged) as error:
         print(f"longwatt.exits: {error}", file=sys.stderr)
         return 1

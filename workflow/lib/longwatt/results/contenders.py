@@ -65,7 +65,7 @@ class StudyPoint:
 
     Attributes:
         name: its axes as POINT_PATTERN.
-        rows: of the summary, in the order of the seeds.
+        rows: of the summary, in the order of the seeds, those of cascades with both trainings.
         scores: of the examples; None where they are not there or differ between seeds.
         split: that was predicted; None if unknown.
         parts: the costs of every seed.
@@ -123,9 +123,9 @@ def study_points(rows: Sequence[RowOfPoint], results: Path, how: Resampling) -> 
         by_name.setdefault(point_name(row), []).append(row)
     priced, both, found = priced_parts(rows), trained_together(rows), []
     for name, own in by_name.items():
-        ordered = sorted(own, key=lambda row: str(row.get("seed")))
+        ordered = [both(row) for row in sorted(own, key=lambda row: str(row.get("seed")))]
         scores, split = _scores(ordered, results, how)
-        parts = [cost_parts(both(row), priced) for row in ordered]
+        parts = [cost_parts(row, priced) for row in ordered]
         found.append(StudyPoint(name, ordered, scores, split, parts))
     return found
 
@@ -212,7 +212,10 @@ def _scores(
             return None, None
         examples = read_examples(path)
         splits.add(examples.split)
-        sample = examples.sample("score", str(row["score_name"]))
+        try:
+            sample = examples.sample("score", str(row["score_name"]))
+        except KeyError:  # of another metric than the summary's
+            return None, None
         if abs(sample.value - float(row["score"])) >= ROUNDED_SCORE:
             return None, None
         samples.append(sample)

@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
     Attributes:
         status: on, dominated or undecided; None where its cost is unknown.
-        share: of the resamples in which no other point beats it.
+        share: of the resamples in which no other point beats it; None of a single example.
         by: names of points that decidedly beat it, those on the front first.
     """
 
@@ -124,6 +124,11 @@ class Field:
         """The share of resamples above the lower end of an interval."""
         return (1 + self.how.confidence) / 2
 
+    @property
+    def _of_one_example(self) -> bool:
+        """True if scores are of one example each, so that resamples tell nothing."""
+        return all(one.scores is not None and len(one.scores.ids) == 1 for one in self.points)
+
     def places(self, cost: str) -> dict[str, Place]:
         """Place every point that knows a cost, by name."""
         there = [place for place, point in enumerate(self.points) if cost in point.costs]
@@ -168,6 +173,9 @@ class Field:
         )
         beating = (one for one in order if self._beats(there[one], place, bool(same[one])))
         by = tuple(self.points[there[one]].name for one in itertools.islice(beating, MOST_NAMED))
+        if self._of_one_example:  # which every resample repeats
+            cheapest = int((costs.means <= costs.means[number]).sum()) == 1
+            return Place(BEATEN if by else ON_FRONT if cheapest else OPEN, None, by)
         status = BEATEN if by else ON_FRONT if share >= self.how.confidence else OPEN
         return Place(status, round(share, SHARE_DIGITS), by)
 

@@ -61,6 +61,7 @@ FISHER = "Fisher's z"
 WORST_FIRST = (CONTRADICTED, UNDECIDED, SUPPORTED)
 CONFIDENCE_OF_SEEDS = 0.95  # of intervals of all but scores
 UNSHOWN = "has no interval, and without one nothing is shown to be equivalent"
+LEAST_CONFIDENCE = 0.1  # of an interval: without confidence it has no width
 DECIDING_DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
 
@@ -432,8 +433,11 @@ def _number(
 
 
 def tails_apart(confidence: float) -> float:
-    """Return the confidence of an interval of which each end alone has this confidence."""
-    return round(2 * confidence - 1, DECIDING_DIGITS)
+    """Return the confidence of an interval of which each end alone has this confidence.
+
+    A confidence of little above a half or less is not taken at its word, but a wider interval.
+    """
+    return max(LEAST_CONFIDENCE, round(2 * confidence - 1, DECIDING_DIGITS))
 
 
 def _equivalence(

@@ -8,6 +8,7 @@ from typing import Any
 
 from longwatt.energy.flags import joined_flags, union
 from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, NO_SOURCE
+from longwatt.jobs.endings import DIVERGENCE
 from longwatt.layout.wording import is_known
 from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.study.summary_columns import FRONTIER_COSTS
@@ -17,11 +18,12 @@ MS_PER_S = 1000
 PAID_FOR = ("energy", "gpu")
 SOURCES = ("train_energy_source", "inference_energy_source")
 FLAGS = ("train_energy_flags", "inference_energy_flags")
-MEASURED = "measured"
+MEASURED, BASIS = "measured", "train_energy_basis"
 # Columns of two trainings, from those of each.
 OF_TRAININGS: Mapping[str, Callable[[Any], float]] = {
     "train_energy_kwh": sum, "train_energy_cost": sum, "peak_memory_gib": max,
 }  # fmt: skip
+WORST = {"ended_by": DIVERGENCE, "initialisation": "random"}  # of either training
 OF_GPUS = ("train_gpu_hours", "train_gpu_cost")
 
 MeasuredRow = Mapping[str, Any]
@@ -184,6 +186,10 @@ def _of_both(row: MeasuredRow, first: MeasuredRow) -> dict[str, Any]:
     lacking = any(not is_known(one) or one == NO_SOURCE for one in sources)
     found[source] = NO_SOURCE if lacking else ESTIMATE if ESTIMATE in sources else sources[0]
     found[flags] = joined_flags(union(one.get(flags) for one in (row, first)))
+    bases = dict.fromkeys(one.get(BASIS) for one in (row, first) if is_known(one.get(BASIS)))
+    found[BASIS] = "; ".join(map(str, bases)) or None
+    # What says that a cell's numbers are no whole training's holds for both.
+    found |= {name: word for name, word in WORST.items() if first.get(name) == word}
     return found
 
 
