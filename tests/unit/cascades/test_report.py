@@ -54,6 +54,18 @@ def test_an_unknown_energy_makes_all_costs_milliseconds_and_one_cell_no_group():
     assert groups_of(points()[:2]) == []
 
 
+def test_a_cell_of_other_examples_is_left_out_and_two_such_make_no_group():
+    odd = point(MIDDLE, answers([50.0] * 40, SURE[:40]), 3.0)
+    (group,) = groups_of([*points(("test",))[::2], odd])
+    assert [one.point.cell for one in group.members] == [CHEAP, DEAR]
+    assert group_facts(group, SETTINGS)["agreements"] == []
+    assert groups_of([points(("test",))[0], odd]) == []
+
+
+def test_one_example_cannot_be_halved():
+    assert groups_of([point(cell, answers([50.0], [0.0]), 1.0) for cell in (CHEAP, DEAR)]) == []
+
+
 def test_the_page_has_the_audit_the_tables_and_the_figure(tmp_path):
     groups = dict(zip(["d-seed1-k"], groups_of(points()), strict=True))
     facts = {key: group_facts(group, SETTINGS) for key, group in groups.items()}

@@ -136,9 +136,8 @@ def groups_of(points: Sequence[AnsweredPoint]) -> list[CascadeGroup]:
 
 def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> CascadeGroup | None:
     alone: dict[str, dict[str, AnsweredPoint]] = {}
-    for point in points:
-        if not point.cascade:
-            alone.setdefault(point.cell, {}).setdefault(point.known["split"], point)
+    for point in _of_the_same_examples([one for one in points if not one.cascade]):
+        alone.setdefault(point.cell, {}).setdefault(point.known["split"], point)
     shared = set.intersection(*map(set, alone.values())) if alone else set()
     if len(alone) < 2 or not shared:
         return None
@@ -146,10 +145,25 @@ def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> Cascad
     used = [own[splits[1]] for own in alone.values()]
     unit = J if all(point.joules is not None for point in used) else MS
     halved = splits[0] == splits[1]
+    if halved and not all(half.any() for half in _halves(used[0].answered.sample.ids)):
+        return None  # too few examples to part
     members = [_member(own, splits, halved) for own in alone.values()]
     members.sort(key=lambda one: one.point.cost(unit))
     cascades = [point for point in points if point.cascade]
     return CascadeGroup(common, members, unit, halved, splits, alone, cascades)
+
+
+def _of_the_same_examples(points: Sequence[AnsweredPoint]) -> list[AnsweredPoint]:
+    """Keep of each split the points with those examples that most cells answered."""
+    answered: dict[str, dict[tuple[str, ...], set[str]]] = {}
+    for point in points:
+        by_ids = answered.setdefault(point.known["split"], {})
+        by_ids.setdefault(point.answered.sample.ids, set()).add(point.cell)
+    kept = {
+        split: max(by_ids, key=lambda ids: (len(by_ids[ids]), len(ids)))
+        for split, by_ids in answered.items()
+    }
+    return [point for point in points if point.answered.sample.ids == kept[point.known["split"]]]
 
 
 def _splits(shared: set[str]) -> tuple[str, str]:
