@@ -460,6 +460,15 @@ def test_paper_gets_the_answer_and_the_table_but_no_controls(tab, tmp_path):
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_a_choice_that_cannot_be_drawn_has_no_ring(browser, tmp_path):
+    facts = synthetic_facts(6, energy=False)
+    for point in facts["points"]:
+        point["costs"] = dict.fromkeys(point["costs"])
+    write_answer_page(facts, tmp_path / "answer.html")
+    browser.open(tmp_path / "answer.html", READY)
+    assert chosen(browser) and "ring" not in browser.text("#plot-text")
+
+
 def test_no_energy_known_shows_time_and_says_why(browser, tmp_path):
     facts = synthetic_facts(energy=False)
     write_answer_page(facts, tmp_path / "answer.html")

@@ -13,6 +13,7 @@ from longwatt.cascades.report import (
 )
 from longwatt.layout.drawing import save
 from longwatt.layout.pages import markdown
+from longwatt.study.summary_columns import ENVIRONMENT
 from tests.unit.cascades.made import CHEAP, DEAR, MIDDLE, answers, point
 
 KNOWS = np.arange(60) % 3 != 0
@@ -64,6 +65,20 @@ def test_a_cell_of_other_examples_is_left_out_and_two_such_make_no_group():
 
 def test_one_example_cannot_be_halved():
     assert groups_of([point(cell, answers([50.0], [0.0]), 1.0) for cell in (CHEAP, DEAR)]) == []
+
+
+def test_costs_of_unlike_machines_say_so():
+    own = answers(100 * KNOWS, SURE)
+    one = {name: "a" for name in ENVIRONMENT}
+    machines = (one, {**one, "device": "b"})
+    found = [point(cell, own, 1.0, machine=machine)
+             for cell, machine in zip((CHEAP, DEAR), machines, strict=True)]  # fmt: skip
+    (group,) = groups_of(found)
+    assert group.across == "other devices"
+    page = markdown("Cascades", cascade_sections({"k": group_facts(group, SETTINGS)}, NAMES,
+                                                 SETTINGS))  # fmt: skip
+    assert "Some were measured on other devices than the rest" in page
+    assert groups_of(points())[0].across is None
 
 
 def test_the_page_has_the_audit_the_tables_and_the_figure(tmp_path):

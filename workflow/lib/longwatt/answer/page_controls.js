@@ -246,7 +246,7 @@ function plotText(rows, points, found) {
   return `${cellsIn(rows.length)} of ${FACTS.datasets[STATE.dataset].title}, ${front} on the front `
     + `(joined by the line; faint points are dominated, half-faint ones undecided; numbers are `
     + `input lengths in tokens). `
-    + (found.chosen ? "The ring marks the choice. " : "")
+    + (rows.some(row => row.chosen) ? "The ring marks the choice. " : "")
     + (absent ? `${cellsIn(absent)} cannot be drawn: this cost or the score is unknown. ` : "")
     + (zeros ? `${cellsIn(zeros)} with a cost of 0 ${zeros === 1 ? "stands" : "stand"} at the left `
       + "edge, which has no place on a logarithmic axis. " : "")

@@ -13,8 +13,9 @@ import numpy as np
 from longwatt.cascades.members import Answered, read_answered
 from longwatt.energy import flags
 from longwatt.provenance.artefacts import read_artefact
-from longwatt.results.differences import machine_of
+from longwatt.results.differences import machine_of, unlike_words
 from longwatt.study.cascades import CASCADE, answer_files
+from longwatt.study.summary_columns import ENVIRONMENT
 
 # What the points of a group have in common: they answer the same examples in the same way.
 COMMON = ("dataset", "protocol", "seed", "kind")
@@ -123,6 +124,12 @@ class CascadeGroup:
     def estimated(self) -> bool:
         """True if some joules are estimates."""
         return self.unit == J and any(one.point.estimated for one in self.members)
+
+    @property
+    def across(self) -> str | None:
+        """Words for how the machines differ that costs were measured on, None if they do not."""
+        machines = [one.point.machine for one in self.members]
+        return ", ".join(unlike_words(machines, ENVIRONMENT)) or None
 
 
 def groups_of(points: Sequence[AnsweredPoint]) -> list[CascadeGroup]:

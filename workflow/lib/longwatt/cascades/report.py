@@ -119,6 +119,7 @@ def group_facts(group: CascadeGroup, settings: CascadeSettings) -> dict[str, Any
         **group.common,
         "unit": group.unit,
         "estimated": group.estimated,
+        "across": group.across,
         "fitted_on": group.splits[0],
         "stated_on": group.splits[1],
         "halved": group.halved,
@@ -247,7 +248,7 @@ def _parts(
     text = f"Score against cost of single cells, cascades and the oracle in {facts['dataset']}"
     return [
         Labelled("Audit", _choice(facts, words), MARKS[judged]),
-        f"{words.costs()} {_examples(facts)}",
+        f"{words.costs(facts['across'])} {_examples(facts)}",
         *(Labelled("Run for real", words.run(one)) for one in facts["run"]),
         Picture(f"{key}.svg", text),
         _single_table(facts, names, words),

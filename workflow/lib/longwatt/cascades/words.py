@@ -32,15 +32,18 @@ class Words:
         what = "J" if self.unit == J else "ms"
         return f"{short(value)} {what}"
 
-    def costs(self) -> str:
-        """Say what the costs are."""
+    def costs(self, across: str | None = None) -> str:
+        """Say what the costs are, and how the machines differ that they were measured on."""
+        unlike = ""
+        if across:
+            unlike = f" Some were measured on {across} than the rest, so machines are compared too."
         if self.unit != J:
             return (
                 "Costs are milliseconds of a request, batched as measured: the energy of some of "
-                "these cells is not known."
+                f"these cells is not known.{unlike}"
             )
         kind = f", {ESTIMATED}" if self.estimated else ""
-        return f"Costs are joules of a request{kind}, batched as measured."
+        return f"Costs are joules of a request{kind}, batched as measured.{unlike}"
 
     def members(self, facts: Audited) -> str:
         """Name the cells of a cascade, in the order in which they answer."""
