@@ -111,3 +111,14 @@ def test_the_how_to_converts_results_of_the_shape_of_pefts_comparison(tmp_path, 
 def test_the_reference_lists_every_column():
     page = (ROOT / "docs/reference/results.md").read_text()
     assert [name for name in IMPORTED_COLUMNS if f"`{name}`" not in page] == []
+
+
+def test_what_spreadsheets_add_to_a_csv_is_dropped(tmp_path):
+    (found,) = read_imported(written(tmp_path, "\ufeffmodel, score ,seed", "m , 50,1", "m,60,2"))
+    assert (found.id, found.score, found.seeds) == ("results/m", 55, ("1", "2"))
+
+
+def test_an_interval_the_wrong_way_round_is_refused(tmp_path):
+    path = written(tmp_path, "model,score,score_low,score_high", "m,50,60,40")
+    with pytest.raises(UnreadableResults, match="line 2: score_low is above score_high"):
+        read_imported(path)

@@ -49,7 +49,7 @@ def read_imported(path: Path) -> list[AnswerPoint]:
     Raises:
         UnreadableResults: names what is wrong, and where.
     """
-    rows = csv_rows(path)
+    rows = [_stripped(row) for row in csv_rows(path)]
     if not rows:
         raise UnreadableResults(f"{path} is not there, or holds no rows of a CSV")
     _check_columns(path, rows[0])
@@ -60,6 +60,14 @@ def read_imported(path: Path) -> list[AnswerPoint]:
     for row, numbers in zip(rows, read, strict=True):
         groups.setdefault(_name(row), []).append((row, numbers))
     return [_point(path, name, own) for name, own in groups.items()]
+
+
+def _stripped(row: Mapping[str, str]) -> dict[str, str]:
+    """Drop white space around names and values, and the mark with which Excel begins a file."""
+    return {
+        str(name).removeprefix("\ufeff").strip(): value.strip() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def _check_columns(path: Path, row: Mapping[str, str]) -> None:
@@ -89,6 +97,8 @@ def _numbers(path: Path, line: int, row: Mapping[str, str | None]) -> dict[str, 
             most = f"0 to {highest:g}" if highest < math.inf else "0 or more"
             raise UnreadableResults(f"{path}, line {line}: {name} is {text!r}, not {most}")
         found[name] = value
+    if found.get("score_low", 0.0) > found.get("score_high", math.inf):
+        raise UnreadableResults(f"{path}, line {line}: score_low is above score_high")
     if not (row.get("model") or "").strip():
         raise UnreadableResults(f"{path}, line {line}: the model has no name")
     if (row.get("energy") or "").strip() not in ENERGY_WORDS:

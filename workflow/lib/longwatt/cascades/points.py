@@ -127,7 +127,7 @@ class CascadeGroup:
 
     @property
     def across(self) -> str | None:
-        """Words for how the machines differ that costs were measured on, None if they do not."""
+        """How the machines differ that costs were measured on, None if they do not."""
         machines = [one.point.machine for one in self.members]
         return ", ".join(unlike_words(machines, ENVIRONMENT)) or None
 
