@@ -63,7 +63,7 @@ def read_imported(path: Path) -> list[AnswerPoint]:
 
 
 def _stripped(row: Mapping[str, str]) -> dict[str, str]:
-    """Drop white space around names and values, and the mark with which Excel begins a file."""
+    """Drop white space around names and values, and the mark that begins Excel's files."""
     return {
         str(name).removeprefix("\ufeff").strip(): value.strip() if isinstance(value, str) else value
         for name, value in row.items()
