@@ -1,5 +1,7 @@
 """Groups of cells that cascades can join, and the page of their cascades."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from longwatt.cascades.figures import cascade_drawings
@@ -10,6 +12,7 @@ from longwatt.cascades.report import (
     cascade_sections,
     curve_table,
     group_facts,
+    unjoined_lines,
 )
 from longwatt.layout.drawing import save
 from longwatt.layout.pages import markdown
@@ -79,6 +82,16 @@ def test_costs_of_unlike_machines_say_so():
                                                  SETTINGS))  # fmt: skip
     assert "Some were measured on other devices than the rest" in page
     assert groups_of(points())[0].across is None
+
+
+def test_a_cascade_of_another_kind_than_its_cells_is_named():
+    whole = answers(100 * KNOWS, SURE)
+    ran = point(DEAR, whole, 3.0, inference="both", cascade={"first": CHEAP})
+    other = replace(ran, known={**ran.known, "kind": "other batch size"})
+    for run, said in ((ran, 0), (other, 1)):
+        found = [*points(), run]
+        assert len(unjoined_lines(found, groups_of(found))) == said
+    assert unjoined_lines([other], [])[0].startswith(f"{DEAR}, both: it ran as a cascade")
 
 
 def test_the_page_has_the_audit_the_tables_and_the_figure(tmp_path):
