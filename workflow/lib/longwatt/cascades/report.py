@@ -216,7 +216,7 @@ def cascade_lines(
 
 
 def unjoined_lines(points: Sequence[AnsweredPoint], groups: Sequence[CascadeGroup]) -> list[str]:
-    """Name the cascades that ran, but whose cells have no answers alone to set beside them."""
+    """Name cascades that ran, whose cells did not answer in the same way alone."""
     joined = [id(point) for group in groups for point in group.cascades]
     return [
         f"{point.cell}, {point.known['inference']}: it ran as a cascade, but two cells must have "
