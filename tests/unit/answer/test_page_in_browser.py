@@ -646,3 +646,10 @@ def test_no_text_becomes_a_formula(tab, text, safe):
 def test_names_in_the_table_show_the_focus(tab):
     tab.evaluate("document.querySelector('#cells tbody .name').focus({focusVisible: true})")
     assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_one_cell_is_said_in_the_singular(tab):
+    words = tab.evaluate("choiceWords(choose(inDataset().slice(0, 1), STATE.need), STATE.need, "
+                         "STATE.dataset).join(' ')")  # fmt: skip
+    assert "of 1 cell that cannot be told from the best score" in words
+    assert "), or is at most 1 point below it" in words

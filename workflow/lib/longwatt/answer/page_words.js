@@ -73,8 +73,9 @@ function choiceWords(found, need, dataset) {
   const among = need.score !== null
     ? `${cellsIn(good.length)} that ${good.length === 1 ? "keeps" : "keep"} `
       + `${need.score.toFixed(1)} with a margin for other examples`
-    : `${cellsIn(good.length)} not told from the best score `
-      + `(${titleOf(top)}, ${top.score.toFixed(1)}) or at most 1 point below it`;
+    : `${cellsIn(good.length)} that cannot be told from the best score `
+      + `(${titleOf(top)}, ${top.score.toFixed(1)}), or ${good.length === 1 ? "is" : "are"} `
+      + "at most 1 point below it";
   const limits = Object.keys(LIMITS).filter(name => need[name] !== null);
   const within = limits.length ? `, within your ${limits.join(", ")}` : "";
   words.push(`It has the ${by} of ${among}${within}.`);
