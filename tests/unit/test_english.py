@@ -40,6 +40,8 @@ def first_line_faults(text: str, verb: bool) -> list[str]:
     faults = []
     if first in (NO_VERB if verb else NO_SUBJECT):
         faults.append("begins with " + words[0])
+    if re.fullmatch(r"(?:[A-Z][a-z]+){2,}", words[0]):  # a renamed class, put where a verb stood
+        faults.append("begins with the name " + words[0])
     if len(words) > MOST_WORDS:
         faults.append(f"{len(words)} words")
     if ";" in line:
@@ -77,6 +79,7 @@ def test_no_sentence_of_a_docstring_begins_without_its_subject(path):
         ("The cells of a study.", True, "begins with The"),
         ("Read a study; check it.", True, "a semicolon"),
         ("Read a study", True, "no whole sentence"),
+        ("StudyReader a study.", False, "begins with the name StudyReader"),
         ("Read " + "a very " * 8 + "long study.", True, "19 words"),
     ],
 )

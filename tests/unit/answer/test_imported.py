@@ -153,3 +153,8 @@ def test_points_of_unknown_spread_have_places_as_measured_without_a_share(tmp_pa
 def test_results_without_costs_say_which_columns_would_help(tmp_path):
     facts = csv_facts(written(tmp_path, "model,score", "a,50"), Limits())
     assert "Add train_kwh and joules_per_request" in facts["recommendations"]["results"]["words"][0]
+
+
+def test_what_spreadsheets_add_to_a_csv_is_dropped(tmp_path):
+    (found,) = read_imported(written(tmp_path, "\ufeffmodel, score ,seed", "m , 50,1", "m,60,2"))
+    assert (found.id, found.score, found.seeds) == ("results/m", 55, ("1", "2"))

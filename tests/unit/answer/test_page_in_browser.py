@@ -460,6 +460,15 @@ def test_paper_gets_the_answer_and_the_table_but_no_controls(tab, tmp_path):
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_a_choice_that_cannot_be_drawn_has_no_ring(browser, tmp_path):
+    facts = synthetic_facts(6, energy=False)
+    for point in facts["points"]:
+        point["costs"] = dict.fromkeys(point["costs"])
+    write_answer_page(facts, tmp_path / "answer.html")
+    browser.open(tmp_path / "answer.html", READY)
+    assert chosen(browser) and "ring" not in browser.text("#plot-text")
+
+
 def test_no_energy_known_shows_time_and_says_why(browser, tmp_path):
     facts = synthetic_facts(energy=False)
     write_answer_page(facts, tmp_path / "answer.html")
@@ -583,3 +592,64 @@ def test_fronts_on_the_page_are_those_of_the_summary(tab):
         assert by_id[point["id"]]["share"] == pytest.approx(float(one))
         assert by_id[point["id"]]["line"] == bool(on)
     assert {one["status"] for one in by_id.values()} >= {"on", "dominated"}
+
+
+def test_what_is_said_of_a_point_follows_axis_filter_and_dataset(tab):
+    tab.evaluate("$('plot').focus()")
+    tab.press("ArrowRight")
+    assert "life-cycle energy" in tab.text("#looked")
+    set_to(tab, "cost", "memory", "change")
+    assert "peak memory" in tab.text("#looked")
+    model = BY_ID[BEST]["model"]
+    press_button(tab, f"[data-axis=model][data-value={model}]")
+    assert tab.text("#looked") == ""
+    press_button(tab, f"[data-axis=model][data-value={model}]")
+    tab.press("ArrowRight")
+    set_to(tab, "dataset", "qmsum", "change")
+    assert tab.text("#looked") == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["#requests=&score=&energy=", "#energy=-5&time=0", "#requests=0.5", "#requests=1e300",
+     "#axis=money", "#no_model=x&compared=x", "#requests=-1"],
+)  # fmt: skip
+def test_what_cannot_be_asked_for_is_dropped_from_the_address(tab, address):
+    tab.evaluate(f"location.hash = {address!r}")
+    tab.wait("location.hash === ''")
+    assert chosen(tab) == BEST and tab.evaluate("$('cost').value") == "lifecycle_energy"
+    tab.evaluate("new Promise(done => setTimeout(done, 0))")
+    assert tab.evaluate("Number($('requests').max) === AMOUNTS.length - 1")
+
+
+def test_one_request_is_said_as_one(tab):
+    set_to(tab, "requests", 1)
+    assert "For 1 request it takes" in tab.text("#choice")
+
+
+def test_keys_with_alt_are_the_browsers(tab):
+    held = """(key => { const event = new KeyboardEvent("keydown",
+      {key, altKey: true, cancelable: true}); $("plot").dispatchEvent(event);
+      return event.defaultPrevented; })("ArrowLeft")"""
+    assert tab.evaluate(held) is False and tab.evaluate("plot.looked") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [("-2+3+cmd|' /C calc'!A0", False), ("=1", False), ("+a", False), ("-", True),
+     ("-2.5 (-3.0 to -1.0)", True), ("-1.5e-05", True)],
+)  # fmt: skip
+def test_no_text_becomes_a_formula(tab, text, safe):
+    assert (tab.evaluate(f"inCsv({json.dumps(text)})") == text) is safe
+
+
+def test_names_in_the_table_show_the_focus(tab):
+    tab.evaluate("document.querySelector('#cells tbody .name').focus({focusVisible: true})")
+    assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_one_cell_is_said_in_the_singular(tab):
+    words = tab.evaluate("choiceWords(choose(inDataset().slice(0, 1), STATE.need), STATE.need, "
+                         "STATE.dataset).join(' ')")  # fmt: skip
+    assert "of 1 cell that cannot be told from the best score" in words
+    assert "), or is at most 1 point below it" in words

@@ -78,7 +78,7 @@ def test_a_cascade_that_does_not_pay_says_why(changes, why):
         ESCALATES: "It asks 256 tokens in 25 % of the requests, above the 20 % from which",
         NO_CHEAPER: "64 tokens costs no less than 256 tokens.",
         LOSES: "it keeps 25.0 % of the better cell's score, not 99 %.",
-        SINGLE_BETTER: "128 tokens alone scores as much at no more cost",
+        SINGLE_BETTER: "128 tokens alone scores as much at no more cost; the cascade has a score",
     }
     assert wanted[why] in said
 
@@ -87,7 +87,8 @@ def test_a_paying_cascade_is_said_with_its_rate_its_break_even_and_its_score():
     said = Words(NAMES, "J", True).verdict(audited(), 0.99)
     assert said.startswith(
         "cascade: 64 tokens, then 256 tokens. It asks 256 tokens in 25 % of the requests, below "
-        "the 90 % from which 256 tokens alone costs less, and has a score 100.00 at 3.50 J, +0.00 ("
+        "the 90 % from which 256 tokens alone costs less, and has a score of 100.00 at 3.50 J, "
+        "+0.00 ("
     )
 
 
@@ -148,4 +149,10 @@ def test_a_run_of_a_split_that_a_cell_did_not_answer_alone_says_so():
     found = run_facts(group(last), run)
     assert found["missing"] == CHEAP
     said = Words(NAMES, "J", False).run(found)
-    assert "at NA; 64 tokens did not answer this split alone" in said
+    assert "at NA; 64 tokens did not answer these examples alone" in said
+
+
+def test_a_run_of_other_examples_is_compared_with_nothing():
+    first, last = member(CHEAP, 1.0, answers(RIGHT[:40])), member(DEAR, 10.0, answers(RIGHT))
+    found = run_facts(group(first, last), run_point(["x"] * 100, [True] * 100, 3.0))
+    assert found["missing"] == CHEAP and "computed_score" not in found

@@ -12,10 +12,12 @@ from longwatt.cascades.report import (
     cascade_sections,
     curve_table,
     group_facts,
+    unjoined_lines,
 )
 from longwatt.layout.drawing import save
 from longwatt.layout.pages import markdown
 from longwatt.metrics.document_samples import with_documents
+from longwatt.study.summary_columns import ENVIRONMENT
 from tests.unit.cascades.made import CHEAP, DEAR, MIDDLE, answers, point
 
 KNOWS = np.arange(60) % 3 != 0
@@ -55,6 +57,42 @@ def test_an_unknown_energy_makes_all_costs_milliseconds_and_one_cell_no_group():
     (group,) = groups_of(points(joules=(1.0, None, 9.0)))
     assert group.unit == "ms"
     assert groups_of(points()[:2]) == []
+
+
+def test_a_cell_of_other_examples_is_left_out_and_two_such_make_no_group():
+    odd = point(MIDDLE, answers([50.0] * 40, SURE[:40]), 3.0)
+    (group,) = groups_of([*points(("test",))[::2], odd])
+    assert [one.point.cell for one in group.members] == [CHEAP, DEAR]
+    assert group_facts(group, SETTINGS)["agreements"] == []
+    assert groups_of([points(("test",))[0], odd]) == []
+
+
+def test_one_example_cannot_be_halved():
+    assert groups_of([point(cell, answers([50.0], [0.0]), 1.0) for cell in (CHEAP, DEAR)]) == []
+
+
+def test_costs_of_unlike_machines_say_so():
+    own = answers(100 * KNOWS, SURE)
+    one = {name: "a" for name in ENVIRONMENT}
+    machines = (one, {**one, "device": "b"})
+    found = [point(cell, own, 1.0, machine=machine)
+             for cell, machine in zip((CHEAP, DEAR), machines, strict=True)]  # fmt: skip
+    (group,) = groups_of(found)
+    assert group.across == "other devices"
+    page = markdown("Cascades", cascade_sections({"k": group_facts(group, SETTINGS)}, NAMES,
+                                                 SETTINGS))  # fmt: skip
+    assert "Some were measured on other devices than the rest" in page
+    assert groups_of(points())[0].across is None
+
+
+def test_a_cascade_of_another_kind_than_its_cells_is_named():
+    whole = answers(100 * KNOWS, SURE)
+    ran = point(DEAR, whole, 3.0, inference="both", cascade={"first": CHEAP})
+    other = replace(ran, known={**ran.known, "kind": "other batch size"})
+    for run, said in ((ran, 0), (other, 1)):
+        found = [*points(), run]
+        assert len(unjoined_lines(found, groups_of(found))) == said
+    assert unjoined_lines([other], [])[0].startswith(f"{DEAR}, both: it ran as a cascade")
 
 
 def test_the_page_has_the_audit_the_tables_and_the_figure(tmp_path):

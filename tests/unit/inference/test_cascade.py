@@ -10,11 +10,12 @@ from longwatt.config.documents import merge
 from longwatt.inference.cascade import CascadePredictor
 from longwatt.inference.predict import infer
 from longwatt.inference.predictor import BatchResult
+from longwatt.jobs.sigterm import Stopped
 from longwatt.models.family import Answer
 from longwatt.study.cascade_cells import with_first
 from longwatt.study.cascades import MEAN, is_unsure, named_first
 from longwatt.training.finetune import train
-from tests.tiny_cell import inference_spec, training_spec
+from tests.tiny_cell import inference_spec, run_files, training_spec
 
 BATCH = 3
 
@@ -71,7 +72,9 @@ def rows(folder: Path) -> dict[str, dict]:
     return {row["id"]: row for row in map(json.loads, lines)}
 
 
-def test_a_cascade_run_for_real_answers_as_its_cells_do_alone(study, data, cells, tmp_path):
+def test_a_cascade_run_for_real_answers_as_its_cells_do_alone_though_it_is_stopped(
+    study, data, cells, tmp_path, monkeypatch
+):
     specs = {
         seq_len: inference_spec(study, data, folder / "model", tmp_path / str(seq_len),
                                 {"seq_len": seq_len})
@@ -89,7 +92,13 @@ def test_a_cascade_run_for_real_answers_as_its_cells_do_alone(study, data, cells
     inputs = ("tokens", "tokenized", "tokenizer", "dataset", "model")
     first = named_first({name: specs[32].paths[name] for name in inputs})
     paths = {**whole.paths, **first, "threshold": str(tmp_path / "threshold.json")}
-    infer(replace(whole, settings=merge(settings, {}), paths=paths))
+    alone_in_its_batch = {"inference": {"batch_size": 2, "regroup_batches": 1}}
+    spec = replace(whole, settings=merge(settings, alone_in_its_batch), paths=paths)
+    with monkeypatch.context() as patched, pytest.raises(Stopped, match="with 2 batches kept"):
+        asked_to_end = iter([False, True])
+        patched.setattr("longwatt.jobs.sigterm.asked", lambda: next(asked_to_end))
+        infer(spec)
+    infer(replace(spec, energy_log=run_files(tmp_path / "both")[1]))
     found = rows(tmp_path / "both")
     asked = {id_ for id_, row in alone[32].items() if is_unsure(row[MEAN], threshold)}
     assert len(asked) == 6 and len(found) == 12

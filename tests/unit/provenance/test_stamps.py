@@ -6,7 +6,7 @@ import json
 import pytest
 
 from longwatt.files import sha256
-from longwatt.provenance.identity import work_identity
+from longwatt.provenance.identity import _DECIDING, work_identity
 from longwatt.provenance.stamps import (
     agrees,
     digest,
@@ -97,3 +97,10 @@ def test_another_chat_template_is_another_tokenizer(tmp_path):
 
 def test_a_digest_does_not_depend_on_key_order():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+def test_the_first_cell_of_a_cascade_is_identified_as_any_other_is():
+    first = {what: one for what, one in _DECIDING.items() if what.startswith("first ")}
+    assert len(first) == 5
+    for what, (name, read) in first.items():
+        assert (name.removeprefix("first_"), read) == _DECIDING[what.removeprefix("first ")]

@@ -5,6 +5,7 @@ import pytest
 from longwatt.config.documents import merge
 from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
+from longwatt.study.cascade_cells import check_cascade
 from longwatt.study.checks import checked_stages
 from longwatt.study.stages import Stages
 from tests.conftest import TINY_STUDY
@@ -87,3 +88,11 @@ def test_a_threshold_of_other_generation_is_refused(tmp_path, study_schema):
     changed = {"inference": {"greedy": BEAMS}}
     with pytest.raises(StudyError, match="generates by other settings"):
         stages(tmp_path, study_schema, CASCADE, None, **changed)
+
+
+def test_a_cascade_of_untrained_weights_is_refused(made):
+    points = {one: made.predict(LAST, one).settings for one in made.points(LAST)}
+    both = points["both"]
+    points["both"] = {**both, "inference": {**both["inference"], "weights": "initial"}}
+    with pytest.raises(StudyError, match="of trained cells, but both has `weights: initial`"):
+        check_cascade("both", CASCADE, points, points, "inference.both.cascade")

@@ -24,6 +24,9 @@ const valuesOf = cost => inDataset().map(p => costOf(p, cost, STATE.need.request
 const unmoved = () => STATE.need.requests === FACTS.requests && inDataset().every(passes)
   && ["score", ...Object.keys(LIMITS)].every(name => STATE.need[name] === null);
 
+const costsOffered = () => Object.keys(FACTS.costs).filter(cost => cost !== "money"
+  || FACTS.points.some(p => known(p.costs.money)));
+
 // Sliders: a place between the least and the most that is known; at one end there is no limit.
 function range(name) {
   const cost = LIMITS[name];
@@ -243,7 +246,7 @@ function plotText(rows, points, found) {
   return `${cellsIn(rows.length)} of ${FACTS.datasets[STATE.dataset].title}, ${front} on the front `
     + `(joined by the line; faint points are dominated, half-faint ones undecided; numbers are `
     + `input lengths in tokens). `
-    + (found.chosen ? "The ring marks the choice. " : "")
+    + (rows.some(row => row.chosen) ? "The ring marks the choice. " : "")
     + (absent ? `${cellsIn(absent)} cannot be drawn: this cost or the score is unknown. ` : "")
     + (zeros ? `${cellsIn(zeros)} with a cost of 0 ${zeros === 1 ? "stands" : "stand"} at the left `
       + "edge, which has no place on a logarithmic axis. " : "")
@@ -270,7 +273,15 @@ function update() {
   showLegend(points);
   $("plot-text").textContent = plotText(rows, points, found);
   remember();
-  return plot?.show(STATE, rows, limitLines(), STATE.compared);
+  const drawn = plot?.show(STATE, rows, limitLines(), STATE.compared);
+  if (plot) look(plot.looked);
+  return drawn;
+}
+
+// Say what the point is that is looked at, by the axis and the requests that are shown.
+function look(id) {
+  const words = describe(id);
+  if ($("looked").textContent !== words) $("looked").textContent = words;
 }
 
 // The address holds what differs from the start, so that a choice can be shared.
@@ -299,23 +310,27 @@ function remember() {
 // Take from the address what this page knows; anything else in it means nothing.
 function recall() {
   const given = new URLSearchParams(location.hash.slice(1));
-  const number = name => given.has(name) && known(Number(given.get(name)))
+  const number = name => given.get(name)?.trim() && known(Number(given.get(name)))
     ? Number(given.get(name)) : null;
+  const limit = name => number(name) > 0 ? number(name) : null;
   const among = (names, name, otherwise) => names.includes(name) ? name : otherwise;
   STATE.dataset = among(DATASETS, given.get("dataset"), DATASETS[0]);
-  STATE.cost = among(Object.keys(FACTS.costs), given.get("axis"), FACTS.default_cost);
+  STATE.cost = among(costsOffered(), given.get("axis"), FACTS.default_cost);
   STATE.log = given.get("scale") !== "linear";
   STATE.every = given.get("rows") === "all";
-  const requests = number("requests") ?? FACTS.requests;
-  if (requests >= 0) {
-    STATE.need.requests = requests;
-    if (!AMOUNTS.includes(requests)) AMOUNTS.push(requests);
-    AMOUNTS.sort((a, b) => a - b);
-    $("requests").max = AMOUNTS.length - 1;
+  const asked = number("requests");
+  const requests = Number.isSafeInteger(asked) && asked >= 0 ? asked : FACTS.requests;
+  STATE.need.requests = requests;
+  if (!AMOUNTS.includes(requests)) AMOUNTS.push(requests);
+  AMOUNTS.sort((a, b) => a - b);
+  $("requests").max = AMOUNTS.length - 1;
+  STATE.need.score = number("score");
+  for (const name of Object.keys(LIMITS)) STATE.need[name] = limit(name);
+  for (const axis of Object.keys(AXES)) {
+    const there = inDataset().map(p => String(p[axis]));
+    STATE.hidden[axis] = given.getAll(`no_${axis}`).filter(value => there.includes(value));
   }
-  for (const name of ["score", ...Object.keys(LIMITS)]) STATE.need[name] = number(name);
-  for (const axis of Object.keys(AXES)) STATE.hidden[axis] = given.getAll(`no_${axis}`);
-  STATE.compared = given.get("compared") ?? "";
+  STATE.compared = among(inDataset().map(p => p.id), given.get("compared"), "");
   const column = (given.get("sort") ?? "").replace(/^-/, "");
   STATE.sort = HEADS.some(head => head.dataset.column === column)
     ? {column, descending: given.get("sort").startsWith("-")} : null;
@@ -384,10 +399,9 @@ function listen() {
 async function begin() {
   if (!DATASETS.length) return; // the page says so in words
   $("dataset").append(...DATASETS.map(d => option(d, FACTS.datasets[d].title)));
-  $("cost").append(...Object.entries(FACTS.costs).filter(([cost]) => cost !== "money"
-    || FACTS.points.some(p => known(p.costs.money))).map(([cost, one]) => option(cost, one.title)));
+  $("cost").append(...costsOffered().map(cost => option(cost, FACTS.costs[cost].title)));
   $("axis-reason").textContent = FACTS.default_cost === "lifecycle_energy" ? ""
-    : `No energy of ${amount(FACTS.requests)} requests is known, so the axis shows `
+    : `No energy of ${requestsIn(FACTS.requests)} is known, so the axis shows `
       + `${FACTS.costs[FACTS.default_cost].title.toLowerCase()}.`;
   recall();
   makeFilters();
@@ -398,8 +412,7 @@ async function begin() {
   update();
   try {
     await unpackVega();
-    plot = new Plot($("plot"), {look: id => { $("looked").textContent = describe(id); },
-      compare, describe});
+    plot = new Plot($("plot"), {look, compare, describe});
     await update();
   } catch (error) {
     $("plot").textContent = `The plot cannot be drawn here: ${error.message}. All of its numbers `

@@ -233,7 +233,9 @@ class Plot {
     const acts = {"+": nearer, "=": nearer, "-": () => this.zoom(ZOOM),
       0: () => this.whole(), Escape: () => { this.look(""); this.on.compare(""); },
       Enter: () => this.looked && this.on.compare(this.looked)};
-    if (!this.view || !(event.key in moves || event.key in acts) || event.ctrlKey) return;
+    const ours = Object.hasOwn(moves, event.key) || Object.hasOwn(acts, event.key);
+    // With these keys held it is the browser's: back, zoom.
+    if (!this.view || !ours || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     if (event.key in acts) acts[event.key]();
     else this.step(...moves[event.key]);

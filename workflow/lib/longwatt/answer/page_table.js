@@ -68,7 +68,8 @@ function sortTable(column, descending) {
 
 // A text for CSV that no spreadsheet takes for a formula.
 function inCsv(text) {
-  const safe = /^[=@]|^[+-](?![\d.,]|$)/.test(text) ? `'${text}` : text;
+  const number = /^[+-]?[\d.,]*(e[+-]?\d+)?( \([-+\d., to]+\))?$/.test(text);
+  const safe = /^[=@+-]/.test(text) && !number ? `'${text}` : text;
   return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 

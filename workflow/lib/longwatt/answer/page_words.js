@@ -27,6 +27,7 @@ const inUnit = (cost, value) => !known(value) ? NA
   : ENERGY_COSTS.includes(cost) ? energy(value) : `${short(value)} ${unitOf(cost)}`;
 const percent = share => `${Math.round(100 * share)} %`;
 const amount = n => Math.round(n).toLocaleString("en");
+const requestsIn = n => `${amount(n)} ${Math.round(n) === 1 ? "request" : "requests"}`;
 const cellsIn = n => `${amount(n)} ${n === 1 ? "cell" : "cells"}`;
 
 function notesOn(point) {
@@ -63,7 +64,7 @@ function choiceWords(found, need, dataset) {
     + `${scoreName(dataset)} ${scoreWords(chosen)}.`];
   const spent = costOf(chosen, "lifecycle_energy", need.requests);
   words.push(known(spent)
-    ? `For ${amount(need.requests)} requests it takes ${energy(spent)}${estimated(chosen)}, `
+    ? `For ${requestsIn(need.requests)} it takes ${energy(spent)}${estimated(chosen)}, `
       + `${energy(chosen.costs.train_energy, spent)} of it for training.`
     : "Its energy is not known.");
   const by = cost === null ? "best score (no cost is known)"
@@ -72,8 +73,9 @@ function choiceWords(found, need, dataset) {
   const among = need.score !== null
     ? `${cellsIn(good.length)} that ${good.length === 1 ? "keeps" : "keep"} `
       + `${need.score.toFixed(1)} with a margin for other examples`
-    : `${cellsIn(good.length)} not told from the best score `
-      + `(${titleOf(top)}, ${top.score.toFixed(1)}) or at most 1 point below it`;
+    : `${cellsIn(good.length)} that cannot be told from the best score `
+      + `(${titleOf(top)}, ${top.score.toFixed(1)}), or ${good.length === 1 ? "is" : "are"} `
+      + "at most 1 point below it";
   const limits = Object.keys(LIMITS).filter(name => need[name] !== null);
   const within = limits.length ? `, within your ${limits.join(", ")}` : "";
   words.push(`It has the ${by} of ${among}${within}.`);
@@ -120,7 +122,7 @@ function comparedWords(chosen, other, requests) {
   }
   const [own, theirs] = [chosen, other].map(p => costOf(p, "lifecycle_energy", requests));
   if (known(own) && known(theirs) && own > 0) {
-    words.push(`For ${amount(requests)} requests it takes ${energy(theirs)}${estimated(other)}, `
+    words.push(`For ${requestsIn(requests)} it takes ${energy(theirs)}${estimated(other)}, `
       + `${short(theirs / own)} times as much as the choice.`);
   }
   words.push(evenWords(breakEven(chosen, other)));
@@ -133,7 +135,7 @@ function evenWords({when, requests}) {
     equal: "none, both take the same energy.",
     always: "none, the choice takes less energy for any number of requests.",
     never: "none, the choice takes more energy for any number of requests.",
-    from: `the choice takes less energy from ${amount(requests ?? 0)} requests on.`,
-    "up to": `the choice takes less energy up to ${amount(requests ?? 0)} requests.`,
+    from: `the choice takes less energy from ${requestsIn(requests ?? 0)} on.`,
+    "up to": `the choice takes less energy up to ${requestsIn(requests ?? 0)}.`,
   }[when];
 }

@@ -172,7 +172,9 @@ def _asked(choice: Choice) -> str:
     if limits.min_score is not None:
         rule = f"of those that keep {limits.min_score:g} on {other} in {percent(KEPT)} of cases"
     else:
-        rule = "of those not told from the best score, or at most 1 point below it"
+        rule = (
+            "of the cells that cannot be told from the best score, or are at most 1 point below it"
+        )
     return f"It has the least {cost} {rule}."
 
 
@@ -202,9 +204,9 @@ def _takes(choice: Choice, currency: str | None) -> str:
         )
     else:
         said = beside_energy(point.energy_source == ESTIMATE, point.energy_flags)
-        train = costs["train_energy"]
+        train, served = costs["train_energy"], how_many(round(requests), "request")
         first = (
-            f"Training and {requests:,.0f} requests take {energy_text(energy)}{said}, "
+            f"Training and {served} take {energy_text(energy)}{said}, "
             f"{energy_text(train)} of it for the training"
         )
     units = {**COST_UNITS, "money": currency or ""}

@@ -15,8 +15,9 @@ from longwatt.energy import flags
 from longwatt.metrics.document_samples import documents_of
 from longwatt.metrics.resampling import Sample
 from longwatt.provenance.artefacts import read_artefact
-from longwatt.results.differences import machine_of
+from longwatt.results.differences import machine_of, unlike_words
 from longwatt.study.cascades import CASCADE, answer_files
+from longwatt.study.summary_columns import ENVIRONMENT
 
 # What the points of a group have in common: they answer the same examples in the same way.
 COMMON = ("dataset", "protocol", "seed", "kind")
@@ -126,6 +127,12 @@ class CascadeGroup:
         """True if some joules are estimates."""
         return self.unit == J and any(one.point.estimated for one in self.members)
 
+    @property
+    def across(self) -> str | None:
+        """How the machines differ that costs were measured on, None if they do not."""
+        machines = [one.point.machine for one in self.members]
+        return ", ".join(unlike_words(machines, ENVIRONMENT)) or None
+
 
 def groups_of(points: Sequence[AnsweredPoint]) -> list[CascadeGroup]:
     """Group points that cascades can join, of two cells or more."""
@@ -138,9 +145,8 @@ def groups_of(points: Sequence[AnsweredPoint]) -> list[CascadeGroup]:
 
 def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> CascadeGroup | None:
     alone: dict[str, dict[str, AnsweredPoint]] = {}
-    for point in points:
-        if not point.cascade:
-            alone.setdefault(point.cell, {}).setdefault(point.known["split"], point)
+    for point in _of_the_same_examples([one for one in points if not one.cascade]):
+        alone.setdefault(point.cell, {}).setdefault(point.known["split"], point)
     shared = set.intersection(*map(set, alone.values())) if alone else set()
     if len(alone) < 2 or not shared:
         return None
@@ -149,10 +155,25 @@ def _group(common: Mapping[str, Any], points: Sequence[AnsweredPoint]) -> Cascad
     unit = J if all(point.joules is not None for point in used) else MS
     halved = splits[0] == splits[1]
     halves = _halves([point.answered.sample for point in used]) if halved else None
+    if halves is not None and len(set(halves.values())) < 2:
+        return None  # too few examples to part
     members = [_member(own, splits, halves) for own in alone.values()]
     members.sort(key=lambda one: one.point.cost(unit))
     cascades = [point for point in points if point.cascade]
     return CascadeGroup(common, members, unit, halved, splits, alone, cascades)
+
+
+def _of_the_same_examples(points: Sequence[AnsweredPoint]) -> list[AnsweredPoint]:
+    """Keep of each split the points with those examples that most cells answered."""
+    answered: dict[str, dict[tuple[str, ...], set[str]]] = {}
+    for point in points:
+        by_ids = answered.setdefault(point.known["split"], {})
+        by_ids.setdefault(point.answered.sample.ids, set()).add(point.cell)
+    kept = {
+        split: max(by_ids, key=lambda ids: (len(by_ids[ids]), len(ids)))
+        for split, by_ids in answered.items()
+    }
+    return [point for point in points if point.answered.sample.ids == kept[point.known["split"]]]
 
 
 def _splits(shared: set[str]) -> tuple[str, str]:

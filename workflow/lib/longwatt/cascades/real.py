@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from longwatt.cascades.audit import cascade_cost
-from longwatt.cascades.members import CascadeError, paired_samples
+from longwatt.cascades.members import paired_samples
 from longwatt.cascades.points import AnsweredPoint, CascadeGroup
 from longwatt.cascades.thresholds import cascaded, escalated, rate_of
 from longwatt.results.differences import unlike_machines
@@ -34,12 +34,11 @@ def run_facts(group: CascadeGroup, point: AnsweredPoint) -> dict[str, Any]:
         "cost": own,
         "examples": len(point.answered.answers),
     }
-    both = [group.alone.get(name, {}).get(split) for name in (said["first"], point.cell)]
-    if None in both:
-        names = (said["first"], point.cell)
-        missing = next(name for name, one in zip(names, both, strict=True) if one is None)
-        return {**facts, "missing": missing}
-    first, last = (one for one in both if one is not None)
+    alone = {name: group.alone.get(name, {}).get(split) for name in (said["first"], point.cell)}
+    for name, one in alone.items():
+        if one is None or one.answered.sample.ids != point.answered.sample.ids:
+            return {**facts, "missing": name}
+    first, last = (one for one in alone.values() if one is not None)
     return {**facts, **_computed(group, point, first, last)}
 
 
@@ -47,8 +46,6 @@ def _computed(
     group: CascadeGroup, point: AnsweredPoint, first: AnsweredPoint, last: AnsweredPoint
 ) -> dict[str, Any]:
     pair = paired_samples(first.answered, last.answered)
-    if pair[0].ids != point.answered.sample.ids:
-        raise CascadeError(f"{point.cell}: the cascade and its cells answered other examples")
     sure = first.answered.confidence(point.cascade["confidence"])
     asked = escalated(sure, point.cascade["threshold"])
     answers = np.where(asked, last.answered.answers, first.answered.answers)

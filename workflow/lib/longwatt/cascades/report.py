@@ -22,7 +22,13 @@ from longwatt.cascades.audit import (
 )
 from longwatt.cascades.figures import cascade_drawings
 from longwatt.cascades.members import CascadeError
-from longwatt.cascades.points import CascadeGroup, Member, groups_of, read_point
+from longwatt.cascades.points import (
+    AnsweredPoint,
+    CascadeGroup,
+    Member,
+    groups_of,
+    read_point,
+)
 from longwatt.cascades.real import run_facts
 from longwatt.cascades.words import Words
 from longwatt.freshness.outdated import Stamps
@@ -70,7 +76,8 @@ def write_cascades(
     done = up_to_date_rows(results, settings["rows"], stamps)
     finished = {(row["cell"], row["inference"]) for row in done}
     known = (one for one in settings["points"] if (one["cell"], one["inference"]) in finished)
-    groups = groups_of([read_point(results, one) for one in known])
+    points = [read_point(results, one) for one in known]
+    groups = groups_of(points)
     facts = {key: group_facts(one, settings) for key, one in _named(groups)}
     names = cell_names(settings)
     folder = results / CASCADES_FOLDER
@@ -82,7 +89,7 @@ def write_cascades(
     write_page(folder / CASCADES_FOLDER, "Cascades", cascade_sections(facts, names, settings))
     written = {"groups": facts, "sha256": digests, "provenance": provenance}
     write_json(folder / f"{CASCADES_FOLDER}.json", written)
-    for line in cascade_lines(facts, names, settings):
+    for line in [*cascade_lines(facts, names, settings), *unjoined_lines(points, groups)]:
         say(line)
     say(f"all cascades are in {folder}: cascades.html, cascades.md, cascades.json, curve.csv")
 
@@ -119,6 +126,7 @@ def group_facts(group: CascadeGroup, settings: CascadeSettings) -> dict[str, Any
         **group.common,
         "unit": group.unit,
         "estimated": group.estimated,
+        "across": group.across,
         "fitted_on": group.splits[0],
         "stated_on": group.splits[1],
         "halved": group.halved,
@@ -207,6 +215,17 @@ def cascade_lines(
     return found
 
 
+def unjoined_lines(points: Sequence[AnsweredPoint], groups: Sequence[CascadeGroup]) -> list[str]:
+    """Name cascades that ran, whose cells did not answer in the same way alone."""
+    joined = [id(point) for group in groups for point in group.cascades]
+    return [
+        f"{point.cell}, {point.known['inference']}: it ran as a cascade, but two cells must have "
+        "answered alone in the same way, with its batch_size and generation, to be set beside it"
+        for point in points
+        if point.cascade and id(point) not in joined
+    ]
+
+
 def _known(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [pair for pair in facts["pairs"] if "missing" not in pair]
 
@@ -247,7 +266,7 @@ def _parts(
     text = f"Score against cost of single cells, cascades and the oracle in {facts['dataset']}"
     return [
         Labelled("Audit", _choice(facts, words), MARKS[judged]),
-        f"{words.costs()} {_examples(facts)}",
+        f"{words.costs(facts['across'])} {_examples(facts)}",
         *(Labelled("Run for real", words.run(one)) for one in facts["run"]),
         Picture(f"{key}.svg", text),
         _single_table(facts, names, words),

@@ -32,15 +32,18 @@ class Words:
         what = "J" if self.unit == J else "ms"
         return f"{short(value)} {what}"
 
-    def costs(self) -> str:
-        """Say what the costs are."""
+    def costs(self, across: str | None = None) -> str:
+        """Say what the costs are, and how the machines differ that they were measured on."""
+        unlike = ""
+        if across:
+            unlike = f" Some were measured on {across} than the rest, so machines are compared too."
         if self.unit != J:
             return (
                 "Costs are milliseconds of a request, batched as measured: the energy of some of "
-                "these cells is not known."
+                f"these cells is not known.{unlike}"
             )
         kind = f", {ESTIMATED}" if self.estimated else ""
-        return f"Costs are joules of a request{kind}, batched as measured."
+        return f"Costs are joules of a request{kind}, batched as measured.{unlike}"
 
     def members(self, facts: Audited) -> str:
         """Name the cells of a cascade, in the order in which they answer."""
@@ -69,13 +72,14 @@ class Words:
         if facts["why"] == ESCALATES:
             return f"{asked}, above the {even}."
         instead = self.names[facts["instead"]]
-        return f"{instead} alone scores as much at no more cost; it has a {self.stated(stated)}."
+        enough = f"{instead} alone scores as much at no more cost"
+        return f"{enough}; the cascade has a {self.stated(stated)}."
 
     def stated(self, stated: Audited) -> str:
         """Write score and cost, and what is kept of the better cell's score."""
         ends = interval(stated["difference_low"], stated["difference_high"], "+.2f")
         return (
-            f"score {number(stated['score'], '.2f')} at {self.cost(stated['cost'])}, "
+            f"score of {number(stated['score'], '.2f')} at {self.cost(stated['cost'])}, "
             f"{number(stated['difference'], '+.2f')} ({ends}) beside the better cell"
         )
 
@@ -86,8 +90,8 @@ class Words:
         has = f"score {number(facts['score'], '.2f')} at {self.cost(facts['cost'])}"
         if "missing" in facts:
             return (
-                f"{whose}: {has}; {self.names[facts['missing']]} did not answer this split alone, "
-                "so nothing is computed beside it"
+                f"{whose}: {has}; {self.names[facts['missing']]} did not answer these examples "
+                "alone, so nothing is computed beside it"
             )
         computed = (
             f"{number(facts['computed_score'], '.2f')} at {self.cost(facts['computed_cost'])}"

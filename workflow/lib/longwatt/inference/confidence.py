@@ -1,4 +1,4 @@
-"""GenerationRecord how sure a model was of each text that it generated.
+"""Record how sure a model was of each text that it generated.
 
 The log-probabilities of the chosen tokens are read off while a model generates, under its raw
 distribution: before anything that forbids or forces tokens. Nothing is computed twice, and no token

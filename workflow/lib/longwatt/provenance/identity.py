@@ -68,7 +68,7 @@ _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
     # Of a cascade, which two cells answer.
     "threshold": ("threshold", _file_digest),
     "first data": ("first_tokenized", _contents),
-    "first tokenizer": ("first_tokenizer", _file_digest),
+    "first tokenizer": ("first_tokenizer", _tokenizer),
     "first weights": ("first_checkpoint", _contents),
     "first training": ("first_training", _file_digest),
     "first temperatures": ("first_temperatures", _file_digest),

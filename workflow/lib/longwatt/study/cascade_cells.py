@@ -104,6 +104,11 @@ def check_cascade(
         )
     if own["protocol"] == TEACHER_FORCED:
         raise StudyError(f"{where}: a teacher-forced cell generates nothing to be sure of")
+    if "weights" in own["inference"]:
+        raise StudyError(
+            f"{where}: a cascade is of trained cells, but {name} has `weights: "
+            f"{own['inference']['weights']}`; leave `weights` out"
+        )
     for what, held in (("cell that answers last", points), ("first cell", firsts)):
         if fitted not in held:
             raise StudyError(
