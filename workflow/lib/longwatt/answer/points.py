@@ -13,7 +13,7 @@ from longwatt.metrics.document_samples import documents_of, restricted_to
 from longwatt.metrics.resampling import FULL_SCORE, Array, Resampling, Scores, wilson
 from longwatt.metrics.score_intervals import mean_of_scores
 from longwatt.metrics.seed_intervals import NORMAL_95
-from longwatt.results.contenders import Contender, drawn_together, normal_draws, with_seeds
+from longwatt.results.contenders import Contender, contender_of, drawn_together, normal_draws
 from longwatt.results.life_cycle import CostParts, costs_by_seed
 
 PointTitles = Mapping[str, str]
@@ -150,13 +150,7 @@ def as_contenders(
     if len(many) < len(points):
         return [_imported(point, how, requests) for point in points]
     return [
-        Contender(
-            point.id,
-            scores.value,
-            with_seeds(scores.draws, scores.by_seed, scores.how, point.id),
-            costs_by_seed(point.parts, requests),
-            scores,
-        )
+        contender_of(point.id, scores, point.parts, requests)
         for point, scores in zip(points, many, strict=True)
     ]
 

@@ -66,7 +66,8 @@ def pair_facts(
     """
     first, last = pair
     name = confidence_name(first.fitted)
-    fitted, stated = (paired_samples(*both) for both in _both(first, last))
+    fitted = paired_samples(first.fitted, last.fitted)
+    stated = paired_samples(first.stated, last.stated)
     sure = first.fitted.confidence(name)
     curve = curve_of(*fitted, sure)
     place = fitted_place(curve, fitted, sure, keep, how)
@@ -78,11 +79,7 @@ def pair_facts(
         "last": last.point.cell,
         "confidence": name,
         "threshold": threshold,
-        "fitted": {
-            "rate": float(curve.rates[place]),
-            "score": float(curve.scores[place]),
-            "cost": cascade_cost(costs, float(curve.rates[place])),
-        },
+        "fitted": _at(curve, place, costs),
         "stated": stated_facts(stated, asked, costs, keep, how),
         "break_even_rate": break_even_rate(costs),
         # Two cells may answer better than either alone.
@@ -239,10 +236,6 @@ def curves_of(first: Member, last: Member) -> tuple[EscalationCurve, EscalationC
     stated = paired_samples(first.stated, last.stated)
     sure = first.stated.confidence(confidence_name(first.stated))
     return curve_of(*stated, sure), oracle_of(*stated)
-
-
-def _both(first: Member, last: Member) -> list[tuple[Answered, Answered]]:
-    return [(first.fitted, last.fitted), (first.stated, last.stated)]
 
 
 def _ends(name: str, ends: tuple[float, float]) -> dict[str, float]:

@@ -143,15 +143,17 @@ def contenders(points: Sequence[StudyPoint], requests: float) -> list[Contender]
     """Draw the same resamples of the examples for all points of one field."""
     many = drawn_together([point.scores for point in points if point.scores is not None])
     return [
-        Contender(
-            point.name,
-            scores.value,
-            with_seeds(scores.draws, scores.by_seed, scores.how, point.name),
-            costs_by_seed(point.parts, requests),
-            scores,
-        )
+        contender_of(point.name, scores, point.parts, requests)
         for point, scores in zip(points, many, strict=True)
     ]
+
+
+def contender_of(
+    name: str, scores: Scores, parts: Sequence[CostParts], requests: float
+) -> Contender:
+    """Make a contender of a point whose scores have their resamples."""
+    draws = with_seeds(scores.draws, scores.by_seed, scores.how, name)
+    return Contender(name, scores.value, draws, costs_by_seed(parts, requests), scores)
 
 
 def drawn_together(many: Sequence[Scores]) -> list[Scores]:

@@ -172,12 +172,10 @@ def trained_together(rows: Iterable[MeasuredRow]) -> Callable[[MeasuredRow], Mea
 
 def _of_both(row: MeasuredRow, first: MeasuredRow) -> dict[str, Any]:
     """Return the columns of a training as those of two trainings."""
-    pairs = {name: (known(row, name), known(first, name)) for name in OF_TRAININGS}
-    found: dict[str, Any] = {
-        name: None if None in pair else how(pair)
-        for name, how in OF_TRAININGS.items()
-        for pair in [pairs[name]]
-    }
+    found: dict[str, Any] = {}
+    for name, how in OF_TRAININGS.items():
+        pair = known(row, name), known(first, name)
+        found[name] = None if None in pair else how(pair)
     for name in OF_GPUS:  # a job on processors holds none
         there = [value for one in (row, first) if (value := known(one, name)) is not None]
         found[name] = sum(there) if there else None

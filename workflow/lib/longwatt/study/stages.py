@@ -48,15 +48,8 @@ def _stage(rule: str, artefact: str, chosen: Mapping[str, Any], *modules: str) -
 class Stages(StudyContents):
     """The jobs of one study, with a method for each rule that takes its wildcards.
 
-    `longwatt.study.checks.checked_stages` makes one for a study that nobody has checked yet.
-
-    Args:
-        study_id: the study file's name, and its folder below results/.
-        study: a study read by `longwatt.config.studies.read_study`.
-        machine: config.yaml, used only where a stage's result depends on it.
-
-    Raises:
-        StudyError: the grid names something that does not exist.
+    `longwatt.study.checks.checked_stages` makes one for a study that nobody has checked yet. It is
+    made as `StudyContents` is.
     """
 
     def __init__(self, study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
