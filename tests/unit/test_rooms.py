@@ -19,7 +19,7 @@ GROUND = "ground floor"
 ROOMS = (
     GROUND, "provenance", "hub", "gpus", "energy", "layout", "config", "datasets", "tokens",
     "metrics", "models", "study", "jobs", "freshness", "results", "inference", "training", "exits",
-    "cascades", "compare", "answer", "report", "plan", "startup",
+    "cascades", "compare", "answer", "report", "plan", "startup", "commands",
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.
 LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}
@@ -35,7 +35,7 @@ HEAVY = {
 # Names that every source of data, family of models or command defines: their interfaces.
 INTERFACES = {
     "CHANGES_NO_RESULT", "main", "FAMILY", "OPTIONS_SCHEMA", "read", "files", "local_files",
-    "missing", "splits", "at_hand", "repository", "encode",
+    "missing", "splits", "at_hand", "repository", "encode", "parser",
 }  # fmt: skip
 MOST_MODULES = 15
 
@@ -49,6 +49,8 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
 def room_of(module: str) -> str:
+    if module == "longwatt.__main__":  # the program itself, which stands on all rooms
+        return ROOMS[-1]
     first = module.removeprefix("longwatt").lstrip(".").split(".")[0]
     return first if (PACKAGE / first).is_dir() and first else GROUND
 

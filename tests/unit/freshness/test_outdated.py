@@ -34,8 +34,9 @@ from longwatt.report.batch_sizes_table import _products
 from longwatt.report.partial import write_partial
 from longwatt.report.settings_table import settings_in_force
 from longwatt.report.tables import write_tables
+from longwatt.results.__main__ import main
 from longwatt.results.status import cell_states
-from longwatt.results.summary import check_current, check_summary, main, write_summary
+from longwatt.results.summary import check_current, check_summary, write_summary
 from longwatt.startup.checks import check_report
 from longwatt.startup.invocation import believes_files
 from longwatt.startup.run import partial_settings

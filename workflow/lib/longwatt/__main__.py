@@ -1,29 +1,20 @@
-"""Run one of longwatt's commands by name.
-
-longwatt choose --study NAME
-"""
+"""Run the program `longwatt`: its commands are in the room `commands`."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import sys
 from collections.abc import Sequence
 
 from longwatt import command_line
-
-# Command -> the module whose `main` runs it, loaded only then.
-COMMANDS = {"choose": "longwatt.answer.command"}
+from longwatt.commands.app import make_app
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that is named first with the arguments behind it."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="longwatt", description=__doc__)
-    parser.add_argument("command", choices=list(COMMANDS), help="what to do")
-    named = parser.parse_args(given[:1]).command
-    status: int = importlib.import_module(COMMANDS[named]).main(given[1:])
-    return status
+    """Run the command that is named first, and return its status."""
+    try:
+        make_app()(None if arguments is None else list(arguments), prog_name="longwatt")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
 
 
 def main() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from longwatt import command_line
-from longwatt.answer.command import main
+from longwatt.answer.command import main, parser
+
+__all__ = ["main", "parser"]
 
 if __name__ == "__main__":
     command_line.run_command(main)

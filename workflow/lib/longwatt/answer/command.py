@@ -214,14 +214,14 @@ def _requests(text: str) -> float:
     return value
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(
         prog="longwatt choose", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add = parser.add_argument
-    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    add = made.add_argument
+    source = made.add_mutually_exclusive_group(required=True).add_argument
     source("--study", metavar="NAME", help="whose results to choose from")
     source("--csv", type=Path, metavar="FILE", help="results of other programs to choose from")
     add("--results", type=Path, default=Path("results"), help="the folder of all results (results)")
@@ -237,13 +237,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
     add("--page", type=Path, metavar="FILE", help="write the page that shows all cells too")
     add("--json", action="store_true", help="print what answer.json holds")
-    return parser.parse_args(arguments)
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
-        return run_choose(parse(arguments))
+        return run_choose(parser().parse_args(arguments))
     except (NothingFits, StudyError, UnreadableResults, Damaged) as error:
         print(f"longwatt choose: {error}", file=sys.stderr)
         return 1

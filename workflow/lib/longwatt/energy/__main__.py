@@ -212,15 +212,16 @@ def _interval(text: str) -> float:
     raise argparse.ArgumentTypeError("must be 0.01 to 60 seconds; sensors move every 0.1 s or so")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m longwatt.energy", description="Meter the energy of a command."
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="longwatt energy", description="Meter the energy of a command."
     )
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs = made.add_subparsers(dest="verb", required=True)
     recording = verbs.add_parser(
         "record",
         help="run a command and log what its GPUs draw",
-        usage="python -m longwatt.energy record --out energy.jsonl [--gpus UUID,...|visible|all] "
+        usage="longwatt energy record --out energy.jsonl [--gpus UUID,...|visible|all] "
         "[--interval-s S] [--idle-s S] [--label L] -- COMMAND ...",
     )
     option = recording.add_argument
@@ -238,12 +239,12 @@ def _parser() -> argparse.ArgumentParser:
     estimate = "of an estimate where nothing was measured: W, auto (the default) or none"
     printing.add_argument("--watts-per-core", type=_watts, default=rated.AUTO_WATTS, help=estimate)
     verbs.add_parser("meters", help="print what energy rests on here, without a meter too")
-    return parser
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line that the module's docstring describes."""
-    parsed, command = parse_with_command(_parser(), "record", arguments)
+    parsed, command = parse_with_command(parser(), "record", arguments)
     try:
         if parsed.verb == "record":
             return record_command(parsed, command)

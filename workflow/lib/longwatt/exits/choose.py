@@ -1,6 +1,6 @@
 """Choose a model's exit threshold from a study's results.
 
-python -m longwatt.exits choose --study NAME --max-drop 0.5
+longwatt exits choose --study NAME --max-drop 0.5
 """
 
 from __future__ import annotations
@@ -304,14 +304,14 @@ def _only(
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m longwatt.exits", description=__doc__)
-    add, shown = parser.add_argument, "the folder that holds them (results)"
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(prog="longwatt exits", description=__doc__)
+    add, shown = made.add_argument, "the folder that holds them (results)"
     add("command", choices=["choose"], help="print the threshold to use")
     add("--study", required=True, metavar="NAME", help="whose results to choose from")
     add("--results", type=Path, default=Path("results"), help=shown)
-    aim = parser.add_mutually_exclusive_group(required=True).add_argument
+    aim = made.add_mutually_exclusive_group(required=True).add_argument
     lost = "of accuracy that may be lost; below 0: gained"
     aim("--max-drop", type=command_line.finite, metavar="POINTS", help=lost)
     aim(
@@ -325,8 +325,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--model", help="only this one")
     add("--batch-size", type=int, default=1, help="as measured (1)")
     add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     try:
-        return run_choice(parser.parse_args(arguments))
+        return run_choice(parser().parse_args(arguments))
     except (NothingFits, StudyError, Damaged) as error:
         print(f"longwatt.exits: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longwatt import shipped
 from longwatt.config import documents, errors, studies
 from longwatt.config.machine_settings import environment, machine_settings
 from longwatt.files import PACKAGE
@@ -111,6 +112,23 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
     read = studies.read_study(document, schemas / "study.schema.json")
     jobs = checked_stages(name, read, machine)
     return InForce(jobs, WORKFLOW / "scripts", machine.get("accept_code", ()))
+
+
+def asked_study(name: str | None, words: Sequence[str] = ()) -> str:
+    """Return the study that a command is about.
+
+    Args:
+        name: the one that was asked for, if any.
+        words: settings as given to Snakemake (KEY=VALUE), which may name one.
+
+    Returns:
+        The name, by default that of the machine's configuration.
+    """
+    if name is not None:
+        return name
+    roots = (Path.cwd(), Path.cwd(), shipped.ROOT)
+    said = documents.merge(_machine(roots), documents.parse_changes(words))
+    return str(said.get("study", documents.DEMO))
 
 
 def _machine(roots: Sequence[Path]) -> dict[str, Any]:

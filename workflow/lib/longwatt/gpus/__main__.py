@@ -62,28 +62,29 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m longwatt.gpus", description="List or lease this machine's GPUs."
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="longwatt gpus", description="List or lease this machine's GPUs."
     )
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs = made.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="print every visible GPU and who holds it")
     listing.add_argument("--json", action="store_true", help="print JSON")
     leasing = verbs.add_parser(
         "lease",
         help="run a command on GPUs that nobody else leases meanwhile",
-        usage="python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...",
+        usage="longwatt gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...",
     )
     leasing.add_argument("--count", type=_count, required=True, help="how many GPUs, all or none")
     limit = "longest wait in seconds (default: for ever; 0: try once)"
     leasing.add_argument("--wait-s", type=_seconds, help=limit)
     leasing.add_argument("--label", default="", help="shown to others (default: the command)")
-    return parser
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line that the module's docstring describes."""
-    parsed, command = parse_with_command(_parser(), "lease", arguments)
+    parsed, command = parse_with_command(parser(), "lease", arguments)
     try:
         if parsed.verb == "list":
             return _print_list(parsed.json)

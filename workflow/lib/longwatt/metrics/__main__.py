@@ -101,15 +101,20 @@ def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[st
     return {id_: texts[0] for id_, texts in references.items()}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m longwatt.metrics", description=__doc__)
-    add = partial(parser.add_argument, required=True)
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(prog="longwatt metrics", description=__doc__)
+    add = partial(made.add_argument, required=True)
     add("--task", choices=sorted(metrics.METRICS), help="which metric")
     add("--predictions", type=Path, metavar="P.json", help="one object, id: text")
     references = "SCROLLS rows: a line per id and output"
     add("--references", type=Path, metavar="R.jsonl", help=references)
-    given = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    given = parser().parse_args(arguments)
     try:
         scores = evaluate(given.task, given.predictions, given.references)
     except (ScoringError, DatasetError, OSError) as error:

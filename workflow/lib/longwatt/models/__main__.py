@@ -1,6 +1,6 @@
 """Add trained adapters to their base: a whole model, that needs neither.
 
-python -m longwatt.models merge MODEL BASE OUT
+longwatt models merge MODEL BASE OUT
 """
 
 from __future__ import annotations
@@ -62,15 +62,20 @@ def _built(model: Path, base: Path) -> Any:
     return kind.from_pretrained(str(base), dtype="float32", **given)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m longwatt.models", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(prog="longwatt models", description=__doc__)
+    verbs = made.add_subparsers(dest="verb", required=True)
     add = verbs.add_parser("merge", help="add trained adapters to their base").add_argument
     add("model", type=Path, help="a cell's model folder with adapters")
     add("base", type=Path, help="the checkpoint's folder, such as resources/models/KEY")
     add("out", type=Path, help="the folder to write")
-    given = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    given = parser().parse_args(arguments)
     try:
         merge_folders(given.model, given.base, given.out)
     except (ModelError, OSError) as error:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from longwatt.config.documents import parse_changes
-from longwatt.config.errors import StudyError
 from longwatt.energy import costs, flags
 from longwatt.energy.reduction.reduce import J_PER_KWH
 from longwatt.files import read_object, sha256, whole_file
@@ -395,20 +391,3 @@ def check_summary(results: Path, changes: Mapping[str, Any], set_aside: bool = F
             return "set aside, to be made by the next run:\n  " + "\n  ".join(aside)
     check_current(results, current)
     return "the summary is up to date"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m longwatt.results", description=__doc__)
-    add = parser.add_argument
-    add("command", choices=["check"], help="say whether a study's summary is up to date")
-    add("results", type=Path, help="results/NAME")
-    add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
-    add("--set-aside", action="store_true", help="have what is outdated made by the next run")
-    given = parser.parse_args(arguments)
-    try:
-        print(check_summary(given.results, parse_changes(given.config), given.set_aside))
-    except (StaleSummary, StudyError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0

@@ -1,0 +1,1 @@
+"""Commands of the program `longwatt`, one module each."""

@@ -1,0 +1,69 @@
+"""Run a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longwatt.commands.options import RESULTS_FOLDER, Study
+from longwatt.commands.snakemake_call import call, split_config
+from longwatt.freshness.in_force import asked_study
+
+DRY = ("-n", "--dry-run", "--dryrun")
+
+
+def run_study(context: typer.Context, study: Study = None) -> None:
+    """Run a study to its end, with all of Snakemake's options.
+
+    Finished work is kept, and what was stopped goes on. For example:
+
+    longwatt run --study demo --resources gpu=8
+    """
+    status = call(study=study, options=context.args)
+    if status == 0 and not set(context.args) & set(DRY):
+        _say_what_is_next(asked_study(study, split_config(context.args)[1]))
+    raise typer.Exit(status)
+
+
+def _say_what_is_next(study: str) -> None:
+    answer = RESULTS_FOLDER / study / "answer.html"
+    if answer.is_file():
+        typer.echo(
+            f"The answer is {answer}. Next: longwatt choose --study {study}, or "
+            f"longwatt report --study {study} for one file with all of it.",
+            err=True,
+        )
+
+
+def plan_study(context: typer.Context, study: Study = None) -> None:
+    """Foretell time, energy, money and disk of a study."""
+    raise typer.Exit(call(["plan"], study, context.args, cores="1"))
+
+
+def report_partly(context: typer.Context, study: Study = None) -> None:
+    """Report on the finished cells of a study."""
+    raise typer.Exit(call(["partial"], study, context.args, cores="1"))
+
+
+def judge_cascades(context: typer.Context, study: Study = None) -> None:
+    """Judge whether a cheap cell should answer first.
+
+    Another cell then answers where the first is unsure.
+    """
+    raise typer.Exit(call(["cascade"], study, context.args, cores="1"))
+
+
+def report_study(
+    context: typer.Context,
+    study: Study = None,
+    out: Annotated[Path | None, typer.Option(help="The report (results/NAME/report.html).")] = None,
+) -> None:
+    """Write the report, one file with all tables and figures."""
+    name = asked_study(study, split_config(context.args)[1])
+    page = out or RESULTS_FOLDER / name / "report.html"
+    status = call([], study, ["--report", str(page), *context.args], cores="1")
+    if status == 0:
+        typer.echo(f"The report is {page}", err=True)
+    raise typer.Exit(status)
