@@ -16,6 +16,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 
+from longwatt import shipped
 from longwatt.config import documents, machine_settings, studies
 from longwatt.config.errors import StudyError
 from longwatt.datasets import visibility
@@ -44,9 +45,7 @@ onstart:
     gc.enable()
 
 
-SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
-SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
-STUDIES = Path(workflow.basedir) / "studies"
+FOLDERS = shipped.study_folders()
 
 
 def options():
@@ -84,11 +83,10 @@ def given():
 
 def read_stages():
     """Read the jobs of the study that config.yaml names."""
-    schema = documents.read_yaml(SCHEMAS / "config.schema.json")
-    machine = machine_settings.machine_settings(config, schema, STUDIES)
+    schema = documents.read_yaml(shipped.CONFIG_SCHEMA)
+    machine = machine_settings.machine_settings(config, schema, FOLDERS)
     os.environ.update(machine_settings.environment(machine))
-    path = STUDIES / f"{machine['study']}.yaml"
-    document = studies.read_study(path, SCHEMAS / "study.schema.json")
+    document = studies.read_study(studies.find_study(machine["study"], FOLDERS))
     found = study_checks.checked_stages(machine["study"], document, machine)
     os.environ.update(visibility.scorings_environment(scored.scorings(found)))
     return found
@@ -139,8 +137,8 @@ try:
         places.check_paths(here, GIVEN.on_cluster)
     sys.executable = places.ForShell(sys.executable)
     STAGES = read_stages()
-    IN_FORCE = in_force.InForce(STAGES, SCRIPTS, config.get("accept_code", []))
-    RUN = Run(IN_FORCE, GIVEN, gpu_limit(), STUDIES, SCHEMAS / "study.schema.json")
+    IN_FORCE = in_force.InForce(STAGES, shipped.SCRIPTS, config.get("accept_code", []))
+    RUN = Run(IN_FORCE, GIVEN, gpu_limit(), FOLDERS)
     RUN.start()
     for name, most in RUN.limits(workflow.resource_settings.resources).items():
         workflow.register_resource(name, most)
