@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from longwatt.canonical import text_of
-from longwatt.config.documents import normalise, validate
+from longwatt.config.documents import merge, normalise, validate
 from longwatt.config.errors import StudyError
 from longwatt.config.yaml_values import Loader
 from longwatt.hub.client import MIRROR
@@ -20,12 +20,19 @@ from longwatt.layout.escaping import mended, unusable_text
 from longwatt.shipped import STUDIES, study_file
 
 SOURCE = "config.yaml (or --config)"
+MODULE_SOURCE = (
+    "the module's `config` (keys of another workflow do not belong there; give longwatt a part of "
+    "its own, as `config: config['longwatt']`)"
+)
 STUDY_KEYS = ("study", "against")
 _ENDINGS = (".yaml", ".yml")
 
 
 def machine_settings(
-    config: Mapping[str, Any], schema: Mapping[str, Any], folders: Sequence[Path]
+    config: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    folders: Sequence[Path],
+    imported: bool = False,
 ) -> dict[str, Any]:
     """Check and normalise the settings of this machine.
 
@@ -33,6 +40,7 @@ def machine_settings(
         config: Snakemake's mapping, in which nested values of `--config` are text.
         schema: workflow/schemas/config.schema.json.
         folders: those of study files (`longwatt.shipped.study_folders`).
+        imported: it is the `config` that a workflow gives its module.
 
     Raises:
         StudyError: names the key, what was expected and what to do.
@@ -42,10 +50,23 @@ def machine_settings(
     given = [key for key in STUDY_KEYS if typed.get(key) is not None]
     named = {key: study_name(typed[key], folders, key) for key in given}
     settings: dict[str, Any] = normalise({**typed, **named})
-    validate(settings, schema, SOURCE)
+    validate(settings, schema, MODULE_SOURCE if imported else SOURCE)
     if problem := unusable_text(settings):
         raise StudyError(f"{SOURCE}: {problem}")
     return settings
+
+
+def module_config(defaults: Mapping[str, Any], given: Any) -> dict[str, Any]:
+    """Lay what an importing workflow gives its module over longwatt's own configuration.
+
+    Raises:
+        StudyError: it is no mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise StudyError(
+            f"module: config: expected a mapping, as {{'study': 'NAME'}}, but found {given!r}"
+        )
+    return merge(defaults, given)
 
 
 def environment(machine: Mapping[str, Any]) -> dict[str, str]:

@@ -213,6 +213,7 @@ class Run:
             (fetches, self.find_changed),
             (True, self.tell_jobs),
             (fetches, self.tell_cores),
+            (fetches, self.tell_triggers),
             (invocation.reports_only(options), partial(checks.check_report, self.current)),
         ]
         return [step for wanted, step in steps if wanted]
@@ -272,6 +273,16 @@ class Run:
             print(f"{CORES_KEY}: {shared.described()}.{alike}", file=sys.stderr)
         for line in self._idle_workers():
             print(line, file=sys.stderr)
+
+    def tell_triggers(self) -> None:
+        """Say that Snakemake's own look at code makes finished work again without need."""
+        if "code" in map(str, self.given.options.get("rerun_triggers") or ()):
+            print(
+                "rerun-triggers: with `code` among them finished work is made again for a changed "
+                "comment; take longwatt's profile, or give --rerun-triggers params input mtime "
+                "software-env (docs/how-to/install.md).",
+                file=sys.stderr,
+            )
 
     def _idle_workers(self) -> list[str]:
         """Name the cells whose data loaders have only the core that their training computes on."""
