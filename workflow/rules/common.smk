@@ -7,15 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-# Jobs of a conda environment, and workers on another node, see the same package as this process.
-LIB = str(Path(workflow.basedir) / "workflow" / "lib")
-sys.path.insert(0, LIB)
-inherited = dict(os.environ).get("PYTHONPATH", "")
-os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
-
 from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 
+from longwatt import shipped
 from longwatt.config import documents, machine_settings, studies
 from longwatt.config.errors import StudyError
 from longwatt.datasets import visibility
@@ -37,16 +32,16 @@ os.environ.update(waiting.thread_environment(os.environ))
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while
 # they are made takes 16 % of the time (1,500 cells). Once jobs run, it is done again.
-gc.disable()
+# No `onstart` of a module is run.
+if workflow.modifier.is_main_snakefile():
+    gc.disable()
 
 
 onstart:
     gc.enable()
 
 
-SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
-SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
-STUDIES = Path(workflow.basedir) / "studies"
+FOLDERS = shipped.study_folders()
 
 
 def options():
@@ -56,9 +51,11 @@ def options():
     # It says again which profile it uses.
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            return vars(parse_args(sys.argv[1:])[1])
+            asked = vars(parse_args(sys.argv[1:])[1])
         except SystemExit:
             return {}
+    rules = [path.stem for path in shipped.SCRIPTS.glob("*.py")]
+    return invocation.in_our_names(asked, named_here(["all", *rules]), rules)
 
 
 def plain(resource):
@@ -84,11 +81,15 @@ def given():
 
 def read_stages():
     """Read the jobs of the study that config.yaml names."""
-    schema = documents.read_yaml(SCHEMAS / "config.schema.json")
-    machine = machine_settings.machine_settings(config, schema, STUDIES)
+    schema = documents.read_yaml(shipped.CONFIG_SCHEMA)
+    given, imported = config, workflow.modifier.skip_configfile
+    if imported:
+        given = machine_settings.module_config(
+            documents.read_yaml(ROOT / "config.yaml"), config
+        )
+    machine = machine_settings.machine_settings(given, schema, FOLDERS, imported)
     os.environ.update(machine_settings.environment(machine))
-    path = STUDIES / f"{machine['study']}.yaml"
-    document = studies.read_study(path, SCHEMAS / "study.schema.json")
+    document = studies.read_study(studies.find_study(machine["study"], FOLDERS))
     found = study_checks.checked_stages(machine["study"], document, machine)
     os.environ.update(visibility.scorings_environment(scored.scorings(found)))
     return found
@@ -135,12 +136,14 @@ try:
     GIVEN = given()
     os.environ.update(invocation.binding_environment(GIVEN.on_cluster))
     if GIVEN.main:
-        here = [workflow.basedir, Path.cwd(), sys.executable]
+        here = [workflow.basedir, ROOT, Path.cwd(), sys.executable]
         places.check_paths(here, GIVEN.on_cluster)
     sys.executable = places.ForShell(sys.executable)
     STAGES = read_stages()
-    IN_FORCE = in_force.InForce(STAGES, SCRIPTS, config.get("accept_code", []))
-    RUN = Run(IN_FORCE, GIVEN, gpu_limit(), STUDIES, SCHEMAS / "study.schema.json")
+    IN_FORCE = in_force.InForce(
+        STAGES, shipped.SCRIPTS, STAGES.machine.get("accept_code", [])
+    )
+    RUN = Run(IN_FORCE, GIVEN, gpu_limit(), FOLDERS)
     RUN.start()
     for name, most in RUN.limits(workflow.resource_settings.resources).items():
         workflow.register_resource(name, most)

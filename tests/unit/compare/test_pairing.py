@@ -649,7 +649,7 @@ def test_a_comparison_that_cannot_be_is_refused(
     (tmp_path / "tiny.yaml").write_text(tiny_study_text)
     stages = checked_stages("tiny", read_study(tmp_path / "tiny.yaml", study_schema), machine)
     with pytest.raises(StudyError, match=said):
-        check_against(stages, {"targets": targets}, tmp_path)
+        check_against(stages, {"targets": targets}, [tmp_path])
 
 
 def test_a_study_with_results_alone_can_be_compared(
@@ -659,10 +659,9 @@ def test_a_study_with_results_alone_can_be_compared(
     (tmp_path / "results" / "other").mkdir(parents=True)
     (tmp_path / "tiny.yaml").write_text(tiny_study_text)
     study = read_study(tmp_path / "tiny.yaml", study_schema)
-    check_against(
-        checked_stages("tiny", study, {"against": "other"}), {"targets": ["compare"]}, tmp_path
-    )
-    check_against(checked_stages("tiny", study, {}), {"targets": ["all"]}, tmp_path)
+    stages = checked_stages("tiny", study, {"against": "other"})
+    check_against(stages, {"targets": ["compare"]}, [tmp_path])
+    check_against(checked_stages("tiny", study, {}), {"targets": ["all"]}, [tmp_path])
 
 
 def labelled_row(**changes) -> dict:

@@ -7,7 +7,7 @@ import pytest
 
 from longwatt.config.documents import merge, normalise, read_yaml, validate
 from longwatt.config.errors import StudyError
-from longwatt.config.studies import read_study
+from longwatt.config.studies import find_study, read_study
 from tests.conftest import ROOT
 
 
@@ -182,13 +182,12 @@ def test_a_study_whose_base_is_missing_or_itself_is_refused(
 ):
     (tmp_path / "base.yaml").write_text(tiny_study_text)
     with pytest.raises(
-        StudyError, match=r"bas.yaml does not exist \(did you mean 'base'\?\); studies found: base"
+        StudyError,
+        match=r"bas.yaml does not exist \(did you mean 'base'\?\); .* found: .*base",
     ):
         read(tmp_path, "extends: bas\n", study_schema)
     for wrong in ("../studies/base", "[base]", "base/x"):
-        with pytest.raises(
-            StudyError, match="extends: expected the name of a study beside this one, but found"
-        ):
+        with pytest.raises(StudyError, match="extends: expected the name of a study, but found"):
             read(tmp_path, f"extends: {wrong}\n", study_schema)
     (tmp_path / "other.yaml").write_text("extends: study\n")
     with pytest.raises(StudyError, match="circle: study -> other -> study"):
@@ -209,3 +208,22 @@ def test_inherited_claims_and_published_facts_can_be_taken_away_one_by_one(tmp_p
     assert set(study["published"]["datasets"]) == {"gov_report", "summ_screen_fd", "qasper"}
     with pytest.raises(StudyError, match=r"claims: unknown claim to take away '07_base'"):
         read(tmp_path, "extends: paper\nclaims: {07_base: null}\n", study_schema)
+
+
+def test_a_study_may_extend_one_of_another_folder_but_those_beside_it_come_first(
+    tmp_path, tiny_study_text
+):
+    own, theirs = tmp_path / "own", tmp_path / "theirs"
+    own.mkdir()
+    theirs.mkdir()
+    (own / "study.yaml").write_text("extends: base\n")
+    (theirs / "base.yaml").write_text(tiny_study_text.replace("Tiny", "Theirs"))
+    folders = [own, theirs]
+    assert read_study(own / "study.yaml", folders=folders)["title"] == "Theirs"
+    (own / "base.yaml").write_text(tiny_study_text.replace("Tiny", "Own"))
+    assert read_study(own / "study.yaml", folders=folders)["title"] == "Own"
+    (theirs / "study.yaml").write_text("extends: base\n")
+    assert read_study(theirs / "study.yaml", folders=folders)["title"] == "Theirs"
+    said = r"own/bsae.yaml does not exist \(did you mean 'base'\?\); studies found: base, study "
+    with pytest.raises(StudyError, match=rf"{said}\(looked also in {theirs}\)"):
+        find_study("bsae", folders)

@@ -27,7 +27,7 @@ def studies(tmp_path, monkeypatch) -> Path:
 
 def read(studies: Path, *entries: str) -> dict:
     return machine_settings(
-        {"study": "x", "pue": 1.0, **parse_config(list(entries))}, SCHEMA, studies
+        {"study": "x", "pue": 1.0, **parse_config(list(entries))}, SCHEMA, [studies]
     )
 
 
@@ -40,7 +40,7 @@ def read(studies: Path, *entries: str) -> dict:
 def test_a_study_is_given_by_name_or_path(studies, given, name):
     assert read(studies, f"study={given.format(studies)}")["study"] == name
     assert (
-        machine_settings({"study": datetime.date(2024, 1, 1)}, SCHEMA, studies)["study"]
+        machine_settings({"study": datetime.date(2024, 1, 1)}, SCHEMA, [studies])["study"]
         == "2024-01-01"
     )
     assert read(studies, f"against={given.format(studies)}")["against"] == name
@@ -74,7 +74,7 @@ def test_a_character_written_as_two_halves_is_one(studies):
     fox = "\U0001f98a"
     assert read(studies, 'prices={"currency": "\\ud83e\\udd8a"}')["prices"]["currency"] == fox
     config = {"study": "x", "carbon": {"grams_per_kwh": 1, "source": "\ud83e\udd8a", "year": 2024}}
-    assert machine_settings(config, SCHEMA, studies)["carbon"]["source"] == fox
+    assert machine_settings(config, SCHEMA, [studies])["carbon"]["source"] == fox
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,7 @@ def project(tmp_path, monkeypatch) -> Path:
     (project / "config.yaml").write_text(
         "study: demo\nwatts_per_core: 7\nprices: {currency: EUR, per_kwh: 0.3}\n"
     )
-    workflow = project / "workflow"
-    workflow.symlink_to(in_force.WORKFLOW)
-    monkeypatch.setattr(in_force, "WORKFLOW", workflow)
+    monkeypatch.setattr(in_force, "ROOT", project)
     monkeypatch.chdir(tmp_path / "nowhere")
     return project
 

@@ -43,7 +43,7 @@ def run_of(tmp_path, monkeypatch) -> Callable[..., Run]:
         machine = {"cores_per_cell": each}
         stages = checked_stages("tiny", read_study(Path("studies/tiny.yaml"), SCHEMA), machine)
         current = InForce(stages, SCRIPTS)
-        return Run(current, replace(known, **given), limit, Path("studies"), SCHEMA)
+        return Run(current, replace(known, **given), limit, [Path("studies")])
 
     return make
 

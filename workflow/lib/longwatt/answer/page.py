@@ -22,7 +22,13 @@ from longwatt.layout.pages import HTML
 from longwatt.provenance.stamps import write_json
 
 TEMPLATE, STYLE = "page.html", "page.css"
-SCRIPTS = ("page_choice.js", "page_words.js", "page_plot.js", "page_table.js", "page_controls.js")
+PAGE_SCRIPTS = (
+    "page_choice.js",
+    "page_words.js",
+    "page_plot.js",
+    "page_table.js",
+    "page_controls.js",
+)
 DIGITS_SHOWN = 12  # of a digest on the page
 HERE = Path(__file__).parent
 
@@ -73,7 +79,7 @@ def write_answer_page(facts: Mapping[str, Any], path: Path) -> None:
 
 def page_text(facts: Mapping[str, Any]) -> str:
     """Return the page of an answer as HTML."""
-    scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in PAGE_SCRIPTS)
     return HTML.from_string((HERE / TEMPLATE).read_text(encoding="utf-8")).render(
         facts=facts,
         columns=columns(facts),

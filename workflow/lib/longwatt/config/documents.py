@@ -17,7 +17,7 @@ from longwatt.canonical import text_of
 from longwatt.config.errors import StudyError
 from longwatt.config.schema_paths import describe, path_of
 from longwatt.config.yaml_values import Loader, key_of, unusable_numbers
-from longwatt.files import PACKAGE
+from longwatt.shipped import STUDY_SCHEMA
 from longwatt.spelling import closest, nearest
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
 
 DEMO = "demo"  # the embedded study
-SCHEMAS = PACKAGE.parents[1] / "schemas"
 OF_TEXTS = ("pattern", "enum", "minLength", "maxLength")  # what a schema asks of a text
 TYPES = {
     "array": "a list [...]",
@@ -156,7 +155,7 @@ def check_name(kind: str, name: str, known: Iterable[str], source: str, advice: 
 @cache
 def _study_schema() -> Any:
     """Read the schema of a study, empty where the package lies apart from the workflow."""
-    path = SCHEMAS / "study.schema.json"
+    path = STUDY_SCHEMA
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

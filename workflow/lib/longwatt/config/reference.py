@@ -16,9 +16,8 @@ import yaml
 
 from longwatt import command_line
 from longwatt.config.schema_paths import Schema, below, parts_of
-from longwatt.files import PACKAGE
+from longwatt.shipped import ROOT
 
-ROOT = PACKAGE.parents[2]
 TITLES = {"study": "A study file, key by key", "config": "config.yaml, key by key"}
 PAGE_WIDTH = 100
 KIND_NAMES = {"array": "list", "boolean": "true or false", "integer": "whole number"}

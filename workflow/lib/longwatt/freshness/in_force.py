@@ -14,17 +14,16 @@ from typing import Any
 from longwatt import shipped
 from longwatt.config import documents, errors, studies
 from longwatt.config.machine_settings import environment, machine_settings
-from longwatt.files import PACKAGE
 from longwatt.freshness import source_checks
 from longwatt.provenance.code import code_digest
 from longwatt.provenance.source_files import KnownDigests
 from longwatt.provenance.stamps import Stage, agrees, digest, read_stamp
+from longwatt.shipped import CONFIG_SCHEMA, ROOT, SCRIPTS, STUDIES, STUDY_SCHEMA, study_file
 from longwatt.study.checks import checked_stages
 from longwatt.study.stages import Stages
 
 CHANGES_NO_RESULT = "It says which results count, and makes none."
 
-WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
 MACHINE_FILE = "config.yaml"
 
 
@@ -75,9 +74,9 @@ class InForce:
         """List the files that have changed since an artefact was read from them, by artefact."""
         return source_checks.changed(self.stages, KnownDigests(source_checks.KNOWN))
 
-    def of_other(self, study_id: str, document: Path, schema: Path) -> InForce | None:
+    def of_other(self, study_id: str, document: Path | None, schema: Path) -> InForce | None:
         """Read another study for this machine, None where its file is missing or unusable."""
-        if not document.is_file():
+        if document is None:
             return None
         try:
             read = studies.read_study(document, schema)
@@ -91,27 +90,25 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
     """Read the study that a results folder belongs to, None where its file is missing.
 
     Args:
-        results: results/{study}. The study is looked for beside `results`, here, and beside the
-            package.
+        results: results/{study}. The study is looked for beside `results`, here, and in longwatt's
+            own folder.
         changes: settings of the command line, which replace those of the machine's configuration.
 
     Raises:
         longwatt.config.errors.StudyError: the study or the configuration is wrong.
     """
-    roots = (results.resolve().parents[1], Path.cwd(), WORKFLOW.parent)
+    roots = (results.resolve().parents[1], Path.cwd(), ROOT)
     name = results.resolve().name
-    here = [root / "studies" / f"{name}.yaml" for root in roots]
-    document = next((path for path in here if path.is_file()), None)
-    if document is None or not (WORKFLOW / "scripts").is_dir():
+    folders = [root / STUDIES for root in roots]
+    document = study_file(name, folders)
+    if document is None or not SCRIPTS.is_dir():
         return None
-    schemas = WORKFLOW / "schemas"
     said = {**documents.merge(_machine(roots), changes or {}), "study": name}
-    schema = documents.read_yaml(schemas / "config.schema.json")
-    machine = machine_settings(said, schema, document.parent)
+    machine = machine_settings(said, documents.read_yaml(CONFIG_SCHEMA), folders)
     os.environ.update(environment(machine))
-    read = studies.read_study(document, schemas / "study.schema.json")
+    read = studies.read_study(document, STUDY_SCHEMA, folders)
     jobs = checked_stages(name, read, machine)
-    return InForce(jobs, WORKFLOW / "scripts", machine.get("accept_code", ()))
+    return InForce(jobs, SCRIPTS, machine.get("accept_code", ()))
 
 
 def asked_study(name: str | None, words: Sequence[str] = ()) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from longwatt.datasets.visibility import UnseenReferences, refuse_unseen
 from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce
 from longwatt.hub import checkpoints, client
+from longwatt.shipped import study_names
 from longwatt.startup.scored import scorings
 from longwatt.study import settings
 from longwatt.study.checks import check_cells
@@ -100,7 +101,7 @@ def check_metrics(stages: Stages) -> None:
             raise StudyError(str(error)) from None
 
 
-def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:
+def check_against(stages: Stages, asked: Mapping[str, Any], folders: Sequence[Path]) -> None:
     """Refuse a comparison with no second study or an unknown one, and `against` without one.
 
     Raises:
@@ -119,7 +120,7 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
     if other == stages.study_id:
         raise StudyError(f"against: {other} is the study itself; name another one")
     known = {path.name for path in Path("results").glob("*") if path.is_dir()}
-    known |= {path.stem for path in studies.glob("*.yaml")}
+    known |= set(study_names(folders))
     check_name("study", other, known - {stages.study_id}, "against")
 
 

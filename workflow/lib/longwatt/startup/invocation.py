@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,28 @@ NO_JOBS = (
     "lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag",
     "rulegraph", "filegraph", "d3dag",
 )  # fmt: skip
+OF_RULES = ("targets", "forcerun")  # options that may name rules
 TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
 LASTING = ("finetune", "predict", "record_exits")  # rules whose jobs keep what is done so far
+
+
+def in_our_names(
+    asked: Mapping[str, Any], ours: Mapping[str, str], rules: Collection[str]
+) -> dict[str, Any]:
+    """Give rules among Snakemake's options the names that they have here.
+
+    Args:
+        asked: Snakemake's options by name.
+        ours: names here by those of the workflow that imports our rules, which may be others.
+        rules: all names here. They are another workflow's rules where they stand for none of ours.
+    """
+    names = {**{name: f"{name} (another workflow's)" for name in rules}, **ours}
+    named = {
+        option: [names.get(str(name), name) for name in asked[option]]
+        for option in OF_RULES
+        if asked.get(option)
+    }
+    return {**asked, **named}
 
 
 def reports_only(asked: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from longwatt.plan.cell_cores import CORES_KEY, CellCores
 from longwatt.provenance import stamps
 from longwatt.provenance.source_files import KnownDigests
 from longwatt.provenance.stamps import Stage
+from longwatt.shipped import STUDY_SCHEMA, study_file
 from longwatt.startup import checks, clock, invocation
 from longwatt.study.cells import device_count
 from longwatt.study.reported import report_settings
@@ -80,8 +81,7 @@ class Run:
         current: the study, and the code behind its jobs.
         given: the inputs of Snakemake.
         limit: GPUs that may be used, None where a cluster allots them.
-        studies: the folder of study files.
-        schema: the schema of these.
+        folders: those that a study's file is looked for in, the first that has it wins.
 
     Attributes:
         awaited: data that were set aside. Snakemake does not miss them by itself where all that
@@ -89,11 +89,11 @@ class Run:
     """
 
     def __init__(
-        self, current: InForce, given: Given, limit: int | None, studies: Path, schema: Path
+        self, current: InForce, given: Given, limit: int | None, folders: Sequence[Path]
     ) -> None:
         self.current, self.stages = current, current.stages
         self.given, self.limit = given, limit
-        self.studies, self.schema = studies, schema
+        self.folders = folders
         self.awaited: list[str] = []
         self._urgency = urgency.Urgency(self.stages, self._cell_threads)
         self._cores_per_gpu = given.cores_per_gpu()
@@ -203,7 +203,7 @@ class Run:
         leases = self.limit is not None and fetches
         steps: list[tuple[bool, Callable[[], None]]] = [
             (leases, partial(checks.check_budgets, stages, self.limit or 0)),
-            (True, partial(checks.check_against, stages, options, self.studies)),
+            (True, partial(checks.check_against, stages, options, self.folders)),
             (not invocation.only_tells(options), partial(checks.check_sources, stages)),
             (not invocation.only_tells(options), partial(checks.check_metrics, stages)),
             (fetches, partial(checks.check_hub, stages, options)),
@@ -213,6 +213,7 @@ class Run:
             (fetches, self.find_changed),
             (True, self.tell_jobs),
             (fetches, self.tell_cores),
+            (fetches, self.tell_triggers),
             (invocation.reports_only(options), partial(checks.check_report, self.current)),
         ]
         return [step for wanted, step in steps if wanted]
@@ -273,6 +274,16 @@ class Run:
         for line in self._idle_workers():
             print(line, file=sys.stderr)
 
+    def tell_triggers(self) -> None:
+        """Say that Snakemake's own look at code makes finished work again without need."""
+        if "code" in map(str, self.given.options.get("rerun_triggers") or ()):
+            print(
+                "rerun-triggers: with `code` among them finished work is made again for a changed "
+                "comment; take longwatt's profile, or give --rerun-triggers params input mtime "
+                "software-env (docs/how-to/install.md).",
+                file=sys.stderr,
+            )
+
     def _idle_workers(self) -> list[str]:
         """Name the cells whose data loaders have only the core that their training computes on."""
         alone = [name for name, threads in self._cell_threads().items() if threads == 1]
@@ -288,12 +299,12 @@ class Run:
 
     def plan_settings(self) -> dict[str, Any]:
         """Return the inputs of a plan beside the files there are."""
-        demo = self.studies / f"{documents.DEMO}.yaml"
+        demo = study_file(documents.DEMO, self.folders)
         return {
             **self.stages.plan_settings(),
             "gpus_given": self.given.gpus,
             "gpus_found": len(listing.list_devices()),
-            "demo": config_studies.read_study(demo, self.schema) if demo.exists() else None,
+            "demo": config_studies.read_study(demo, STUDY_SCHEMA) if demo else None,
         }
 
     def compare_settings(self) -> dict[str, Any]:
@@ -304,7 +315,7 @@ class Run:
     def compared_stamps(self) -> dict[str, dict[str, list[str]] | None]:
         """Return the digests in force of both studies to compare, None for a missing one."""
         other = str(self.stages.machine.get("against"))
-        against = self.current.of_other(other, self.studies / f"{other}.yaml", self.schema)
+        against = self.current.of_other(other, study_file(other, self.folders), STUDY_SCHEMA)
         found = against.stamps() if against else None
         return {self.stages.study_id: self.current.stamps(), other: found}
 
