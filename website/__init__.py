@@ -1,0 +1,1 @@
+"""The documentation as a website, and the pages of its reference that code writes."""

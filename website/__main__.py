@@ -1,0 +1,77 @@
+"""Build the site of the documentation into a folder, and refuse a broken link or anchor.
+
+python -m website [--out site]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from website import navigation, sources
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PROJECT = ("project/contributing.md", "project/agents.md", "project/changelog.md")
+# Copied beside the pages. The theme asks for them by these addresses (website/mkdocs.yml).
+ASSETS = {
+    "site.css": "assets/site.css",
+    "favicon.svg": "assets/favicon.svg",
+    "vendored/iframe-worker/shim.js": "assets/iframe-worker/shim.js",
+    "vendored/iframe-worker/LICENSE": "assets/iframe-worker/LICENSE.txt",
+}
+
+
+def build(out: Path, root: Path = ROOT) -> None:
+    """Build the site of a project's pages.
+
+    Args:
+        out: the folder of the site, made anew.
+        root: the project's folder.
+
+    Raises:
+        mkdocs.exceptions.Abort: a link or an anchor leads nowhere; the log has named it.
+    """
+    # The theme warns of the coming MkDocs 2, which the pins exclude.
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")
+    from mkdocs.commands import build as command
+    from mkdocs.config import load_config
+
+    with tempfile.TemporaryDirectory() as folder:
+        pages = Path(folder)
+        sources.gather(root, pages)
+        for name, place in ASSETS.items():
+            (pages / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(HERE / name, pages / place)
+        config = load_config(
+            str(HERE / "mkdocs.yml"), docs_dir=folder, site_dir=str(out), nav=tree(root)
+        )
+        command.build(config)
+
+
+def tree(root: Path = ROOT) -> navigation.Navigation:
+    """Return the site's navigation: the way in, the four kinds of pages, the project."""
+    found = navigation.kinds(root / "docs" / "README.md")
+    kinds = [{kind: pages} for kind, pages in found.items()]
+    return [{"Home": ["index.md", {"All pages": "all_pages.md"}]}, *kinds, {"Project": list(PROJECT)}]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the site, name what is wrong with it, and return the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    parser = argparse.ArgumentParser(prog="python -m website", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "site", help="the folder to build into")
+    out = parser.parse_args(arguments).out.absolute()
+    build(out)
+    print(f"The site is {out / 'index.html'}: open it in a browser, it needs no server")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
