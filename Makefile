@@ -3,8 +3,8 @@
 # make test-long    tests that take ten seconds or more each
 # make test-slow    tests of whole studies and of models at their real size
 # make test-slurm   tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
-# make check   lint, format, types, Snakefile lint and format
-# make docs    write docs/reference/ from the schemas
+# make check   lint, format, types, Snakefile lint and format, links of the site
+# make docs    write docs/reference/ from schemas and commands, build the site of docs/ in site/
 # make early-exit-demo    the same for the study of early exit, with a package's pretrained model
 # make causal-demo        the same for a pretrained causal model with LoRA and in full
 # make report  STUDY=name: build results/name/report.html from finished results
@@ -33,7 +33,8 @@ setup: .venv/runtime.stamp
 	$(PIP) --no-deps --editable .
 	@touch $@
 
-.venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt envs/requirements-slurm.txt
+.venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt envs/requirements-slurm.txt \
+		envs/requirements-docs.txt
 	$(PIP) -r envs/requirements-dev.txt $(CONSTRAINED)
 	@touch $@
 
@@ -79,14 +80,21 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint --config study=demo
+	$(BIN)/python -m website
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
-docs: .venv/runtime.stamp
+.venv/docs.stamp: .venv/runtime.stamp envs/requirements-docs.txt
+	$(PIP) -r envs/requirements-docs.txt $(CONSTRAINED)
+	@touch $@
+
+docs: .venv/docs.stamp
 	$(BIN)/python -m longwatt.config.reference
+	$(BIN)/python -m website.commands
+	$(BIN)/python -m website
 
 clean-venv:
 	rm -rf .venv

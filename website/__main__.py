@@ -58,8 +58,9 @@ def build(out: Path, root: Path = ROOT) -> None:
 def tree(root: Path = ROOT) -> navigation.Navigation:
     """Return the site's navigation: the way in, the four kinds of pages, the project."""
     found = navigation.kinds(root / "docs" / "README.md")
+    home = ["index.md", *found.pop("Home"), {"All pages": "all_pages.md"}]
     kinds = [{kind: pages} for kind, pages in found.items()]
-    return [{"Home": ["index.md", {"All pages": "all_pages.md"}]}, *kinds, {"Project": list(PROJECT)}]
+    return [{"Home": home}, *kinds, {"Project": list(PROJECT)}]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,14 +18,16 @@ Navigation = list[Any]  # MkDocs's own form: pages, and {title: pages}
 def kinds(start_page: Path) -> dict[str, Navigation]:
     """Return the pages of each kind, in the start page's order and groups.
 
+    Pages that it names above its first heading are of the kind "Home".
+
     Args:
         start_page: docs/README.md. Links are relative to its folder.
 
     Returns:
         Kind, such as "Tutorials", to pages (`tutorial/own_data.md`) and groups of pages.
     """
-    found: dict[str, Navigation] = {}
-    place: Navigation = []
+    pages: Navigation = []
+    place, found = pages, {"Home": pages}
     listed: set[str] = set()
     for line in start_page.read_text(encoding="utf-8").splitlines():
         if heading := HEADING.match(line):

@@ -137,5 +137,7 @@ def indent_by_four(text: str) -> str:
         loose = (loose or not line.strip()) and bool(columns or item)
         lines += [""] if item and loose and lines[-1].strip() else []
         lines.append((" " * (INDENT * len(columns) + beyond) + line.lstrip(" ")).rstrip())
-        columns += [sum(map(len, item.groups()))] if item else []
+        if item:
+            columns.append(sum(map(len, item.groups())))
+            loose = False
     return "\n".join(lines[1:])

@@ -12,15 +12,16 @@ WRITTEN = (
     "*.md", "docs/**/*.md", "resources/*.md", "results/*.md", "logs/*.md", "workflow/report/*.rst",
     "workflow/rules/*.smk", "Snakefile", "Makefile", ".ci/run", "pyproject.toml", "config.yaml",
     "studies/*.yaml", "profiles/*/config.yaml", "envs/*", "tests/fixtures/*.yaml",
+    "website/*.yml", "website/*.css",
 )  # fmt: skip
 DOCUMENTS = sorted({path for pattern in WRITTEN for path in ROOT.glob(pattern) if path.is_file()})
 PAGES = [path for path in DOCUMENTS if path.suffix == ".md"]
 READ = [path for path in PAGES if path.is_relative_to(ROOT / "docs")] + [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md")
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")
 ]
 CODE = [
     path
-    for folder in ("workflow", "bench", "tests", "studies", "profiles", "envs")
+    for folder in ("workflow", "bench", "tests", "studies", "profiles", "envs", "website")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".py", ".rst", ".smk", ".yaml", ".txt"}
 ]
@@ -84,7 +85,7 @@ def test_modules_and_targets_that_documents_name_exist():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     asked = set(re.findall(r"(?:^    |`)make ([a-z][\w-]+)", text, flags=re.MULTILINE))
     assert asked and asked <= targets
-    modules = set(re.findall(r"python -m ((?:longwatt|bench)\.\w+)", text))
+    modules = set(re.findall(r"python -m ((?:longwatt|bench|website)\.\w+)", text))
     assert modules and [name for name in sorted(modules) if find_spec(name) is None] == []
 
 
@@ -103,3 +104,26 @@ def test_files_that_contributing_names_are_there():
     assert len(named) > 20
     homes = (ROOT, ROOT / "workflow/lib/longwatt")
     assert [path for path in named if not any((home / path).is_file() for home in homes)] == []
+
+
+def test_paths_that_agents_are_told_exist():
+    """An agent takes the guide at its word; capitals stand for names of its own."""
+    text = (ROOT / "AGENTS.md").read_text()
+    assert len(text.splitlines()) <= 120
+    quoted = set(re.findall(r"`([\w./-]+)`", text)) | set(re.findall(r"\S*tests/\S+", text))
+    paths = {name for name in quoted if "/" in name and not re.search(r"[A-Z]{4}", name)}
+    made = {"results/", "resources/", "logs/", ".snakemake/"}
+    assert len(paths) > 20
+    assert [name for name in sorted(paths - made) if not (ROOT / name.strip("`")).exists()] == []
+    makefile = (ROOT / "Makefile").read_text()
+    stamps = re.findall(r"make (\.venv/\S+)", text)
+    assert stamps and all(f"\n{stamp}:" in makefile for stamp in stamps)
+
+
+def test_pictures_are_small_and_shown():
+    """The pages are read over slow lines too; a picture that no page shows is left over."""
+    shown = {path for page in READ for path, _ in links(page) if path.suffix == ".png"}
+    images = set((ROOT / "docs" / "images").iterdir())
+    assert images == shown
+    assert [named(path) for path in images if path.stat().st_size > 150_000] == []
+    assert sum(path.stat().st_size for path in images) < 1_000_000

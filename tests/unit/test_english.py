@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "workflow" / "lib"
-FILES = sorted(PACKAGE.glob("*/**/*.py"))
+FILES = sorted([*PACKAGE.glob("*/**/*.py"), *(ROOT / "website").glob("*.py")])
 MOST_WORDS = 15
 # A sentence begins with its subject, and a function's first line with its verb.
 NO_SUBJECT = {"of", "what", "whether", "that", "who", "whom", "whose", "which"}
@@ -51,7 +51,7 @@ def first_line_faults(text: str, verb: bool) -> list[str]:
     return faults
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_docstrings_begin_with_a_verb_and_say_one_thing(path):
     tree = ast.parse(path.read_text())
     found = [
@@ -62,7 +62,7 @@ def test_docstrings_begin_with_a_verb_and_say_one_thing(path):
     assert found == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_sentence_of_a_docstring_begins_without_its_subject(path):
     found = [
         f"{name}: {sentence}"

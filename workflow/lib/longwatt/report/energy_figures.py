@@ -90,6 +90,7 @@ def _draw_bars(
     axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
     word = f", {ESTIMATED}" if (panel["train_energy_source"] == "estimate").any() else ""
+    axis.locator_params(axis="x", nbins=4)  # more labels of small numbers would overlap
     axis.set_xlabel(f"Training energy, by phase{word} ({unit.name}){_flags(panel)}")
 
 
