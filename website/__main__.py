@@ -1,4 +1,4 @@
-"""Build the site of the documentation into a folder, and refuse a broken link or anchor.
+"""Build the documentation's site, and refuse a broken link or anchor.
 
 python -m website [--out site]
 """

@@ -8,16 +8,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import TextWrapper, fill, wrap
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "longwatt.md"
 PROGRAM = "longwatt"
+HELP = "--help"  # every command has it, so no list names it
 WIDTH = 100
 PART = re.compile(r"\[[^\[\]]*(?:\[[^\]]*\])?[^\[\]]*\]|\([^)]*\)|--\S+ [^-\[\s]\S*")
 KEPT = "\0"  # stands for a space that no line may end at
@@ -54,7 +56,7 @@ class Described:
 
 
 def from_click(
-    command: Any, name: str, parsers: dict[str, argparse.ArgumentParser] | None = None
+    command: Any, name: str, parsers: Mapping[str, argparse.ArgumentParser] = MappingProxyType({})
 ) -> Described:
     """Describe a command of Click or of Typer, and those below it.
 
@@ -64,23 +66,21 @@ def from_click(
         parsers: parsers of commands below it that read their own arguments, by name.
     """
     context = command.context_class(command, info_name=name)
-    rows = (p.get_help_record(context) for p in command.get_params(context) if p.name != "help")
+    told = [one for one in command.get_params(context) if HELP not in one.opts]
+    rows = [row for one in told if (row := one.get_help_record(context))]
     below = []
     for verb in command.list_commands(context) if hasattr(command, "list_commands") else ():
-        one = command.get_command(context, verb)
-        called, panel = f"{name} {verb}", getattr(one, "rich_help_panel", None) or ""
-        if parsers and verb in parsers:
-            below.append(from_argparse(parsers[verb], called, panel=panel))
+        one, called = command.get_command(context, verb), f"{name} {verb}"
+        if verb in parsers:
+            below.append(from_argparse(parsers[verb], called, one.help or "", _panel(one)))
         elif not one.hidden:
             below.append(from_click(one, called))
-    return Described(
-        name,
-        command.help or "",
-        " ".join([name, *command.collect_usage_pieces(context)]),
-        tuple(row for row in rows if row),
-        tuple(below),
-        str(getattr(command, "rich_help_panel", None) or ""),
-    )
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    return Described(name, command.help or "", usage, tuple(rows), tuple(below), _panel(command))
+
+
+def _panel(command: Any) -> str:
+    return str(getattr(command, "rich_help_panel", None) or "")
 
 
 def from_argparse(
@@ -172,12 +172,12 @@ def _plain(text: str) -> str:
 
 def text() -> str:
     """Return the page of the program as it is installed here."""
-    from longwatt.commands.passed_on import PASSED_ON
     from typer.main import get_command
 
-    from longwatt.__main__ import make_app
+    from longwatt.commands.app import make_app
+    from longwatt.commands.passed_on import ARGPARSE_COMMANDS
 
-    parsers = {name: one.parser() for name, one in PASSED_ON.items()}
+    parsers = {name: one.parser() for name, one in ARGPARSE_COMMANDS.items()}
     return page(from_click(get_command(make_app()), PROGRAM, parsers))
 
 

@@ -1,4 +1,4 @@
-"""Gather the pages of the site in one folder, in the form that its generator reads.
+"""Gather the pages of the site in one folder.
 
 Pages are written to be read in the repository, as GitHub shows them. The site has other addresses
 for pages that lie outside docs/, and its reader of Markdown wants lists indented by four columns.
@@ -32,7 +32,7 @@ INDENT = 4  # columns by which Python-Markdown wants whatever lies in a list ite
 
 
 def gather(root: Path, target: Path) -> None:
-    """Write every page, image and linked file into a folder that a site can be built from.
+    """Write every page, image and linked file into a folder, as the generator reads them.
 
     Args:
         root: the project's folder.
@@ -60,7 +60,7 @@ def _below_docs(root: Path) -> list[str]:
 
 
 def place(source: str) -> str:
-    """Return where the site has a file of the project; both paths are relative."""
+    """Return where the site has a file of the project. Both paths are relative."""
     if source in OUTSIDE:
         return OUTSIDE[source]
     inside = source.removeprefix("docs/")
@@ -89,7 +89,7 @@ def _lines(text: str, source: str, root: Path) -> Iterator[str]:
 
 
 def fenced(text: str) -> Iterator[tuple[str, str]]:
-    """Yield every line with its part in a fenced block; the part is empty outside of one."""
+    """Yield every line with its part in a fenced block, or an empty text."""
     fence = ""
     for line in text.splitlines():
         found = FENCE.match(line)

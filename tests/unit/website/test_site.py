@@ -68,7 +68,7 @@ def test_a_broken_link_and_a_page_without_a_place_are_refused(tmp_path, caplog):
     project = projects_pages(tmp_path / "project")
     page = project / "docs/how-to/run.md"
     page.write_text("\n".join([page.read_text(), *WRONG]))
-    (project / "docs/how-to/new.md").write_text("# New\n")
+    (page.parent / "new.md").write_text("# New\n")
     with pytest.raises(SystemExit):
         build(tmp_path / "site", project)
     assert [said for said in (*WRONG.values(), "how-to/new.md") if said not in caplog.text] == []

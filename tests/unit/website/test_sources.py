@@ -72,7 +72,7 @@ def test_links_go_to_the_places_of_the_site(tmp_path):
 
 
 def test_a_fence_that_names_a_file_shows_the_name():
-    assert sources.as_site("```python data/make.py\nx = 1\n```", "docs/a.md", ROOT) == (
+    assert sources.as_site("```python data/make.py\nx = 1\n```", "docs/README.md", ROOT) == (
         '```python title="data/make.py"\nx = 1\n```\n'
     )
 
