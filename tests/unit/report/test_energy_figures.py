@@ -83,6 +83,24 @@ def test_a_long_name_and_every_flag_stay_on_the_page_and_off_each_other():
     assert "(Wh)" in said and said.count("short, gap, counter_reset") == 4
 
 
+@pytest.mark.parametrize("kwh", [1.3e-5, 1.1e-6])
+def test_numbers_on_the_axis_stand_apart(kwh):
+    """Small energies have long numbers; two panels leave each axis little room."""
+    phases = {
+        name: value / MEASURED["train_energy_kwh"] * kwh
+        for name, value in MEASURED.items()
+        if "kwh" in name
+    }
+    rows = [row(**{**MEASURED, **phases}, cell=name, dataset=name) for name in ("one", "two")]
+    figure = energy_by_phase(table(*rows), {"led": "BigBird tiny, block-sparse"})
+    make_texts_fit(figure)  # as when it is saved
+    for axis in figure.axes[:2]:
+        numbers = sorted(boxes(figure, axis.get_xticklabels()), key=lambda box: box.x0)
+        assert len(numbers) > 2
+        assert all(left.x1 + 5 < right.x0 for left, right in pairwise(numbers))
+    plt.close(figure)
+
+
 def test_a_bar_says_that_its_training_diverged():
     lost = row(seq_len=32, **MEASURED, cell="a", ended_by="divergence")
     figure = energy_by_phase(table(lost, row(seq_len=64, **MEASURED, cell="b")), {})
