@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,8 @@ from pathlib import Path
 from textwrap import TextWrapper, fill, wrap
 from types import MappingProxyType
 from typing import Any
+
+from longwatt import command_line
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "longwatt.md"
@@ -188,4 +189,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run_command(main)

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from website import sources
-from website.__main__ import build
+from website.__main__ import build, main, refusal
 
 from tests.chromium import browsing
 from tests.conftest import ROOT
@@ -72,3 +72,18 @@ def test_a_broken_link_and_a_page_without_a_place_are_refused(tmp_path, caplog):
     with pytest.raises(SystemExit):
         build(tmp_path / "site", project)
     assert [said for said in (*WRONG.values(), "how-to/new.md") if said not in caplog.text] == []
+
+
+def test_a_folder_with_other_files_is_kept(tmp_path, capsys):
+    """The generator would empty it."""
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("years of work")
+    assert main(["--out", str(tmp_path)]) == 2
+    assert main(["--out", str(mine)]) == 2
+    assert mine.read_text() == "years of work"
+    said = capsys.readouterr().err
+    assert "name another folder" in said and "is a file" in said
+
+
+def test_a_site_is_built_over_an_older_one(site):
+    assert refusal(site) is None
