@@ -21,6 +21,10 @@ if os.path.exists("config.yaml") and not os.path.samefile(".", ROOT):
 report: "workflow/report/workflow.rst"
 
 
+# Used with `--sdm apptainer` alone. None is published, so config.yaml names yours.
+container: config.get("container")
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

@@ -4,7 +4,7 @@ import pytest
 
 from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
-from longwatt.startup.checks import check_budgets, check_sources
+from longwatt.startup.checks import check_budgets, check_container, check_sources
 from longwatt.study.checks import checked_stages
 from longwatt.study.stages import Stages
 from tests.conftest import TINY_STUDY
@@ -72,3 +72,20 @@ def test_a_decoder_only_checkpoint_as_an_encoder_decoder_is_sent_to_its_family(r
 def test_a_cell_that_wants_a_gpu_where_there_is_none_is_told_of_the_cpu(read):
     with pytest.raises(StudyError, match=r"needs 1 GPU.*limit is 0.*`gpus: 0` is the CPU"):
         check_budgets(read("gpus: 0", "gpus: 1"), 0)
+
+
+@pytest.mark.parametrize(("image", "said"), [(None, "names no image"), ("own.sif", "there is no ")])
+def test_jobs_for_a_container_without_an_image_do_not_run_outside_one(read, image, said):
+    stages = read("Tiny", "Tiny")
+    stages.machine = {"container": image}
+    with pytest.raises(StudyError, match=f"^config.yaml: container: {said}.*--sdm apptainer out$"):
+        check_container(stages, wanted=True)
+    check_container(stages, wanted=False)
+
+
+@pytest.mark.parametrize("image", ["docker://name/of:1.0", "own.sif"])
+def test_an_image_that_is_here_or_elsewhere_will_do(read, tmp_path, image):
+    stages = read("Tiny", "Tiny")
+    (tmp_path / "own.sif").touch()
+    stages.machine = {"container": image}
+    check_container(stages, wanted=True)

@@ -22,7 +22,7 @@ from tests.made_results import write_study_results
 
 SCHEMA, SCRIPTS = ROOT / "workflow/schemas/study.schema.json", ROOT / "workflow/scripts"
 HERE = ["check_against", "check_sources", "check_metrics"]
-JOBS = ["check_against", "check_sources", "check_metrics", "check_hub"]
+JOBS = ["check_container", "check_against", "check_sources", "check_metrics", "check_hub"]
 
 
 @pytest.fixture

@@ -11,12 +11,15 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
 
 RUN_VARIABLE = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
+PYTHON_PATH = "PYTHONPATH"
+PACKAGES = Path(__file__).resolve().parents[1]  # the folder that holds this package
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CGROUPS = Path("/sys/fs/cgroup")  # of a container: its own
 # Files that hold a quota of CPU time and its period, both in microseconds: of cgroup v2, then v1.
@@ -25,6 +28,16 @@ QUOTAS = (
     ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
     ("cpu,cpuacct/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_period_us"),
 )
+
+
+def finding_package(environment: Mapping[str, str]) -> dict[str, str]:
+    """Add to an environment where a Python that is started with it finds this package.
+
+    Snakemake takes PYTHONPATH away from jobs of a conda environment, which holds no longwatt.
+    """
+    others = environment.get(PYTHON_PATH, "").split(os.pathsep)
+    paths = [str(PACKAGES), *(path for path in others if path not in ("", str(PACKAGES)))]
+    return {**environment, PYTHON_PATH: os.pathsep.join(paths)}
 
 
 def cpu_seconds(root: int) -> float | None:

@@ -48,6 +48,7 @@ class Sidecar:
         # A session of its own: a terminal's Ctrl-C is for the job.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "longwatt.energy.recorder", str(answers)],
+            env=finding_package(os.environ),
             stdin=subprocess.PIPE,
             stdout=2,  # a library's output must not get into the job's own
             pass_fds=[answers],

@@ -27,7 +27,14 @@ from longwatt.jobs import pinning, sigterm, waiting
 from longwatt.jobs.log import JobError
 from longwatt.jobs.sigterm import Stopped
 from longwatt.jobs.worker import ERRORS, LOST_KIND, STOPPED, die_with_parent, error_file
-from longwatt.processes import RUN_VARIABLE, children, is_alive, started, try_lock
+from longwatt.processes import (
+    RUN_VARIABLE,
+    children,
+    finding_package,
+    is_alive,
+    started,
+    try_lock,
+)
 from longwatt.progress import LABEL_VARIABLE, say
 from longwatt.provenance.stamps import write_json
 from longwatt.study.cells import device_count
@@ -115,7 +122,7 @@ def _run_leased(
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
     kept = os.memfd_create("longwatt-errors")  # for workers' errors that a full disk does not take
     environment = {
-        **inherited,
+        **finding_package(inherited),
         **lease.environ(),
         **pinning.core_environment(cores),
         "OMP_NUM_THREADS": str(max(1, threads // processes)),

@@ -37,7 +37,13 @@ def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
     asked = [json.dumps(model, sort_keys=True) for model in models]
     once = list(dict.fromkeys(asked))  # many differ only in how they are trained
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input="\n".join(once), stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command,
+        env=finding_package(os.environ),
+        input="\n".join(once),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     if done.returncode:  # its own words are above
         return [f"the process that counts ended with {done.returncode}"] * len(asked)
     answers = dict(zip(once, json.loads(done.stdout.splitlines()[-1]), strict=True))

@@ -44,6 +44,27 @@ def check_budgets(stages: Stages, limit: int) -> None:
         )
 
 
+def check_container(stages: Stages, wanted: bool) -> None:
+    """Refuse containers without an image, where Snakemake would run jobs outside and say nothing.
+
+    Args:
+        stages: the study's, whose machine may name an image.
+        wanted: jobs are to run inside a container.
+
+    Raises:
+        StudyError: says which key to set.
+    """
+    image = stages.machine.get("container")
+    if not wanted or (image and ("://" in image or Path(image).exists())):
+        return
+    wrong = f"there is no {Path(image).absolute()}" if image else "names no image"
+    raise StudyError(
+        f"config.yaml: container: {wrong}, and --sdm apptainer needs one; build it from "
+        "envs/longwatt.def (docs/how-to/environments.md) and write its path there, or leave "
+        "--sdm apptainer out"
+    )
+
+
 def check_sources(stages: Stages) -> None:
     """Refuse datasets, checkpoints and tokenizers that are not made yet and cannot be read here.
 

@@ -80,6 +80,12 @@ def only_tells(asked: Mapping[str, Any]) -> bool:
     return bool(asked.get("targets")) and set(asked["targets"]) <= TELLING
 
 
+def uses_containers(asked: Mapping[str, Any]) -> bool:
+    """Return whether jobs are to run inside a container (`--sdm apptainer`)."""
+    methods = asked.get("software_deployment_method") or ()
+    return any(str(getattr(method, "name", method)).lower() == "apptainer" for method in methods)
+
+
 def on_cluster(asked: Mapping[str, Any]) -> bool:
     """Return whether another scheduler runs the jobs, which knows the GPUs itself."""
     return asked.get("executor") not in (None, "local", "dryrun", "touch")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from longwatt.config.errors import StudyError
@@ -15,6 +15,9 @@ NEVER = {
     ":": "a colon separates the folders in which Python looks for packages",
 }
 CURE = "move or rename the folder, so that its path has letters, digits, '.', '_' and '-' alone"
+
+# Where Apptainer and Singularity look for folders to show inside a container.
+BINDS = ("APPTAINER_BIND", "SINGULARITY_BIND")
 
 
 class ForShell(str):
@@ -51,3 +54,14 @@ def check_paths(paths: Iterable[Path | str], on_cluster: bool) -> None:
             raise StudyError(
                 f"{path}: jobs of a cluster cannot be started from a path with {bad!r}; {CURE}"
             )
+
+
+def binding_environment(
+    folders: Iterable[Path | str], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment in which containers see folders, beside those that a user named.
+
+    Snakemake shows a container the folder that it works in. The project may lie elsewhere.
+    """
+    shown = [str(folder) for folder in folders]
+    return {name: ",".join(filter(None, [environment.get(name, ""), *shown])) for name in BINDS}

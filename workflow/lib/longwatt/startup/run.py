@@ -201,8 +201,10 @@ class Run:
         stages, options = self.stages, self.given.options
         fetches, writes = invocation.leases_gpus(options), not invocation.only_looks(options)
         leases = self.limit is not None and fetches
+        in_container = invocation.uses_containers(options)
         steps: list[tuple[bool, Callable[[], None]]] = [
             (leases, partial(checks.check_budgets, stages, self.limit or 0)),
+            (fetches, partial(checks.check_container, stages, in_container)),
             (True, partial(checks.check_against, stages, options, self.folders)),
             (not invocation.only_tells(options), partial(checks.check_sources, stages)),
             (not invocation.only_tells(options), partial(checks.check_metrics, stages)),
