@@ -29,7 +29,7 @@ from longwatt.study.reported import report_items
 
 # Containers see the project too, where Snakemake works in another folder.
 if config.get("container"):
-    os.environ.update(places.binding_environment([workflow.basedir], os.environ))
+    os.environ.update(places.container_environment([workflow.basedir], os.environ))
 
 # Jobs inherit this, also those that load torch in their script.
 os.environ.update(waiting.thread_environment(os.environ))

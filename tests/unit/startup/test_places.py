@@ -9,7 +9,7 @@ import pytest
 from snakemake.utils import format as as_snakemake_does
 
 from longwatt.config.errors import StudyError
-from longwatt.startup.places import ForShell, binding_environment, check_paths
+from longwatt.startup.places import ForShell, container_environment, check_paths
 
 ODD = [
     "a b",
@@ -74,7 +74,7 @@ def test_on_a_cluster_a_path_that_needs_quotes_is_refused(name):
 
 def test_containers_see_the_project_beside_what_a_user_binds():
     given = {"APPTAINER_BIND": "/data,/models:/m"}
-    assert binding_environment([Path("/p q")], given) == {
+    assert container_environment([Path("/p q")], given) == {
         "APPTAINER_BIND": "/data,/models:/m,/p q",
         "SINGULARITY_BIND": "/p q",
     }

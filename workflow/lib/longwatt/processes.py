@@ -19,7 +19,7 @@ CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
 
 RUN_VARIABLE = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
 PYTHON_PATH = "PYTHONPATH"
-PACKAGES = Path(__file__).resolve().parents[1]  # the folder that holds this package
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1]  # the folder that holds this package
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CGROUPS = Path("/sys/fs/cgroup")  # of a container: its own
 # Files that hold a quota of CPU time and its period, both in microseconds: of cgroup v2, then v1.
@@ -36,7 +36,10 @@ def finding_package(environment: Mapping[str, str]) -> dict[str, str]:
     Snakemake takes PYTHONPATH away from jobs of a conda environment, which holds no longwatt.
     """
     others = environment.get(PYTHON_PATH, "").split(os.pathsep)
-    paths = [str(PACKAGES), *(path for path in others if path not in ("", str(PACKAGES)))]
+    paths = [
+        str(PACKAGE_FOLDER),
+        *(path for path in others if path not in ("", str(PACKAGE_FOLDER))),
+    ]
     return {**environment, PYTHON_PATH: os.pathsep.join(paths)}
 
 

@@ -18,6 +18,7 @@ from longwatt.energy.clock import Clock
 from longwatt.energy.log import GPUS_VARIABLE, LOG_VARIABLE, append
 from longwatt.energy.marks import Marker
 from longwatt.energy.recorder import Order, header
+from longwatt.processes import finding_package
 
 CHANGES_NO_RESULT = "It starts the recorder beside a job."
 

@@ -7,6 +7,7 @@ a plan never loads it.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from longwatt.models import adapters, load_family
 from longwatt.models.configurations import without_kind
 from longwatt.models.early_exit import EarlyExit
 from longwatt.models.exits.encoder_config import MODEL_TYPE
+from longwatt.processes import finding_package
 
 DECODER_ONLY = "causal"  # the family of decoder-only models
 ENCODER = "encoder."  # before the names of what lies below the exits

@@ -56,7 +56,7 @@ def check_paths(paths: Iterable[Path | str], on_cluster: bool) -> None:
             )
 
 
-def binding_environment(
+def container_environment(
     folders: Iterable[Path | str], environment: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the environment in which containers see folders, beside those that a user named.
