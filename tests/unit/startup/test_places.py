@@ -9,7 +9,7 @@ import pytest
 from snakemake.utils import format as as_snakemake_does
 
 from longwatt.config.errors import StudyError
-from longwatt.startup.places import ForShell, container_environment, check_paths
+from longwatt.startup.places import ForShell, check_paths, container_environment
 
 ODD = [
     "a b",
