@@ -14,6 +14,7 @@ from longwatt import shipped
 from longwatt.config import documents, machine_settings, studies
 from longwatt.config.errors import StudyError
 from longwatt.datasets import visibility
+from longwatt.files import PACKAGE
 from longwatt.freshness import in_force, source_checks
 from longwatt.freshness.outdated import StaleSummary
 from longwatt.gpus import listing
@@ -29,7 +30,7 @@ from longwatt.study.reported import report_items
 
 # Containers see the project too, where Snakemake works in another folder.
 if config.get("container"):
-    os.environ.update(places.container_environment([workflow.basedir], os.environ))
+    os.environ.update(places.container_environment([ROOT, PACKAGE.resolve()], os.environ))
 
 # Jobs inherit this, also those that load torch in their script.
 os.environ.update(waiting.thread_environment(os.environ))

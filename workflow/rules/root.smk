@@ -97,8 +97,9 @@ def found_library():
     )
     package = find_spec("longwatt")
     installed = package and Path(package.submodule_search_locations[0]) == ROOT.parent
-    # A conda environment has no longwatt, and must not see all that lies beside this one.
-    if installed and DeploymentMethod.CONDA not in (methods or ()):
+    # An environment or image has no longwatt, and must not see all that lies beside this one.
+    own = {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER} & set(methods or ())
+    if installed and not own:
         return None
     return linked(ROOT.parent.parent)
 

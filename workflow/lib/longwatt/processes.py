@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from longwatt.files import PACKAGE
+
 CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
 
 RUN_VARIABLE = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
 PYTHON_PATH = "PYTHONPATH"
-PACKAGE_FOLDER = Path(__file__).resolve().parents[1]  # the folder that holds this package
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CGROUPS = Path("/sys/fs/cgroup")  # of a container: its own
 # Files that hold a quota of CPU time and its period, both in microseconds: of cgroup v2, then v1.
@@ -35,11 +36,10 @@ def finding_package(environment: Mapping[str, str]) -> dict[str, str]:
 
     Snakemake takes PYTHONPATH away from jobs of a conda environment, which holds no longwatt.
     """
+    # As this process found it, links and all: other packages may lie beside its real folder.
+    here = str(PACKAGE.parent.absolute())
     others = environment.get(PYTHON_PATH, "").split(os.pathsep)
-    paths = [
-        str(PACKAGE_FOLDER),
-        *(path for path in others if path not in ("", str(PACKAGE_FOLDER))),
-    ]
+    paths = [here, *(path for path in others if path not in ("", here))]
     return {**environment, PYTHON_PATH: os.pathsep.join(paths)}
 
 
