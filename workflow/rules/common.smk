@@ -30,7 +30,9 @@ from longwatt.study.reported import report_items
 
 # Containers see the project too, where Snakemake works in another folder.
 if config.get("container"):
-    os.environ.update(places.container_environment([ROOT, PACKAGE.resolve()], os.environ))
+    os.environ.update(
+        places.container_environment([ROOT, PACKAGE.resolve()], os.environ)
+    )
 
 # Jobs inherit this, also those that load torch in their script.
 os.environ.update(waiting.thread_environment(os.environ))
