@@ -4,6 +4,9 @@
 # make test-slow    tests of whole studies and of models at their real size
 # make test-slurm   tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format, links of the site
+# make lint-actions    what GitHub runs for this project, read by kept linters (part of check)
+# make check-envs      ask the package index whether every environment can be had
+# make lock    write envs/lock.txt from the pins
 # make docs    write docs/reference/ from schemas and commands, build the site of docs/ in site/
 # make early-exit-demo    the same for the study of early exit, with a package's pretrained model
 # make causal-demo        the same for a pretrained causal model with LoRA and in full
@@ -18,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .PHONY: demo early-exit-demo causal-demo test test-long test-slow test-slurm check docs report
-.PHONY: format setup clean-venv
+.PHONY: format setup clean-venv lint-actions lock check-envs
 
 setup: .venv/runtime.stamp
 
@@ -74,7 +77,27 @@ test-slow: .venv/dev.stamp
 test-slurm: .venv/dev.stamp
 	$(PYTEST) -m slurm
 
-check: .venv/dev.stamp
+# Offline: its schemas come with it, and zizmor leaves out audits that ask GitHub.
+lint-actions: .venv/dev.stamp
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms \
+		.github/ISSUE_TEMPLATE/*.yml
+	$(BIN)/zizmor --offline --quiet --no-progress .github
+
+.venv/envs.stamp: .venv/dev.stamp envs/requirements-envs.txt
+	$(PIP) -r envs/requirements-envs.txt $(CONSTRAINED)
+	@touch $@
+
+lock: .venv/envs.stamp
+	$(BIN)/python envs/resolve.py lock
+
+check-envs: .venv/envs.stamp
+	$(BIN)/python envs/resolve.py check
+	for python in 3.12 3.13; do $(BIN)/mypy --python-version $$python || exit 1; done
+	$(BIN)/hadolint Dockerfile
+
+check: lint-actions .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
