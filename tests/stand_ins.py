@@ -56,6 +56,9 @@ with (here / "asked").open("a") as asked:
 if said == ["--version"]:
     print("apptainer version 1.3.6")
     sys.exit()
+if said[:2] == ["pull", "--name"]:
+    Path(said[2]).touch()
+    sys.exit()
 at = said.index("exec") + 1
 home, binds = None, os.environ.get("APPTAINER_BIND", "").split(",")
 while said[at].startswith("--"):

@@ -73,6 +73,17 @@ def test_jobs_in_a_container_see_the_project_and_what_they_make(project, tmp_pat
     assert len(runs) >= 5 and all("--nv" in run and "own.sif" in run for run in runs)
 
 
+@pytest.mark.long
+@needs_mounts
+def test_an_image_elsewhere_is_fetched_once(project, tmp_path):
+    apptainer = stand_ins.apptainer(tmp_path / "apptainer")
+    project.edit("config.yaml", "container: null", "container: docker://name/of:1.0")
+    arguments = ("--sdm", "apptainer", "--until", "make_tokenizer")
+    project.run(*arguments, PATH=path_with(apptainer))
+    asked = [json.loads(line)[0] for line in apptainer.asked()]
+    assert asked.count("pull") == 1 and asked.count("exec") == 2
+
+
 def test_a_container_that_is_not_there_stops_the_run(project):
     said = project.run("--sdm", "apptainer", "-n", ok=False)
     assert "config.yaml: container: names no image, and --sdm apptainer needs one" in said
