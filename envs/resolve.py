@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
 LOCK = ENVS / "lock.txt"
 CONSTRAINTS = ["--constraints", str(ENVS / "constraints.txt")]
+FIX_RELEASE = 5
 CLASSIFIER = "Programming Language :: Python :: "
 HEADER = """\
 # Every package of a study with the SHA-256 of its files, for Linux on x86_64 and aarch64. It pins
@@ -74,9 +75,12 @@ def versions(lock: str) -> list[str]:
 
 def check() -> None:
     """Resolve every environment, and compare the lock with the pins."""
-    files = [ENVS / "requirements.txt", ENVS / "requirements-dev.txt"]
+    runtime, tools = ENVS / "requirements.txt", ENVS / "requirements-dev.txt"
+    how = [*CONSTRAINTS, "--python-platform", "linux", "--python-version"]
     for python in pythons():
-        compiled("--python-version", python, "--python-platform", "linux", *CONSTRAINTS, *files)
+        compiled(*how, python, runtime)
+        # Tools may ask for a fix release: those of the documentation for 3.11.5.
+        compiled(*how, f"{python}.{FIX_RELEASE}", runtime, tools)
         print(f"Python {python}: resolves")
     conda = yaml.safe_load((ENVS / "longwatt.yaml").read_text())["dependencies"]
     python, pins = conda[0].split("=")[1], "\n".join(conda[-1]["pip"])
