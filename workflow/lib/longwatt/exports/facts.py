@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -135,23 +136,6 @@ class StudyFacts:
         found: Known = without_unknown(self.current.stages.machine.get("carbon") or {})
         return found
 
-    def cell(self, name: str) -> CellFacts:
-        """Look a finished cell up by its name.
-
-        Raises:
-            NothingToExport: it is not finished, or there is none.
-        """
-        found = {one.cell: one for one in self.cells}
-        if name in found:
-            return found[name]
-        if name in self.current.stages.cells:
-            raise NothingToExport(
-                f"cell {name} of {self.name} is not finished, or made by other settings or code "
-                f"than are in force; {_run(self.name)}"
-            )
-        known = list(self.current.stages.cells)
-        raise NothingToExport(f"{self.name} has no cell {name!r}{nearest(name, known)}")
-
 
 def in_force(results: Path, changes: Mapping[str, Any]) -> InForce:
     """Read the study behind a folder of results.
@@ -177,7 +161,9 @@ def in_force(results: Path, changes: Mapping[str, Any]) -> InForce:
     return current
 
 
-def study_facts(results: Path, current: InForce, axes: Mapping[str, Any] | None = None) -> StudyFacts:
+def study_facts(
+    results: Path, current: InForce, axes: Mapping[str, Any] | None = None
+) -> StudyFacts:
     """Collect the facts of finished cells.
 
     Args:
@@ -271,7 +257,7 @@ def _began(log: Path) -> float | None:
     """Read when a log of energy begins, None where it is gone or torn."""
     try:
         with gzip.open(log, "rt", encoding="utf-8") as lines:
-            heads = (json.loads(line).get("wall_time_s") for _, line in zip(range(HEADS), lines))
+            heads = (json.loads(line).get("wall_time_s") for line in islice(lines, HEADS))
             return next((float(head) for head in heads if head is not None), None)
     except (OSError, EOFError, ValueError, zlib.error):
         return None

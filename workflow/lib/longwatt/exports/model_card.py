@@ -262,8 +262,8 @@ def _score_row(job: JobFacts) -> list[str]:
 
 
 def _interval(cell: CellFacts) -> str:
-    known = {job.row.get("score_confidence") for job in cell.points} - {None}
-    shares = ", ".join(percent(share) for share in sorted(known))
+    found = [job.row.get("score_confidence") for job in cell.points]
+    shares = ", ".join(percent(share) for share in dict.fromkeys(found) if share is not None)
     return f"at {shares} over the examples" if shares else "not known"
 
 

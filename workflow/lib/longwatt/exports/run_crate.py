@@ -43,6 +43,7 @@ COMPLETED = "http://schema.org/CompletedActionStatus"
 ENERGY, KWH = "http://qudt.org/vocab/quantitykind/Energy", "http://qudt.org/vocab/unit/KiloW-HR"
 ENGINE = "https://snakemake.github.io"
 SCRIPTS = "workflow/scripts"
+ZIP = ".zip"
 WORKFLOW_TYPES = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 MEDIA = {
     ".json": "application/json", ".yaml": "application/yaml", ".csv": "text/csv",
@@ -68,13 +69,14 @@ def write_crate(study: StudyFacts, target: Path, now: datetime, left_out: LeftOu
             "a Workflow RO-Crate requires a licence, which the study does not declare: add export: "
             f"{{license: cc-by-4.0}} to studies/{study.name}.yaml, and license_url with its text"
         )
-    with tempfile.TemporaryDirectory() as staging:
-        crate = _Builder(study, Path(staging), left_out).build(now)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".zip":
-            crate.write_zip(target)
-        else:
-            crate.write(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".crate-") as staging:
+        built, whole_crate = Path(staging, "built"), Path(staging, "crate")
+        _Builder(study, built, left_out).build(now).write(whole_crate)
+        if target.suffix == ZIP:
+            # The archiver of rocrate leaves out folders, which the crate's list of parts names.
+            whole_crate = Path(shutil.make_archive(str(whole_crate), "zip", whole_crate))
+        whole_crate.rename(target)
 
 
 @dataclass
@@ -336,9 +338,7 @@ class _Builder:
         self.crate.root_dataset.append_to("mentions", action)
         status = {"actionStatus": COMPLETED}
         control: Any = {"type": "ControlAction", "name": f"Step {name}", **status}
-        return self._entity(
-            f"#control-{stage.artefact}", instrument=step, object=action, **control
-        )
+        return self._entity(f"#control-{stage.artefact}", instrument=step, object=action, **control)
 
     def _made_from(self, stage: Stage) -> list[str]:
         """Name the artefacts that speak for what a job was made from, as it recorded."""
@@ -361,7 +361,9 @@ class _Builder:
         found = {}
         for cell in self.study.cells:
             for job in cell.jobs:
-                end = f"predict/{job.point}/inference.json" if job.point else "finetune/training.json"
+                end = (
+                    f"predict/{job.point}/inference.json" if job.point else "finetune/training.json"
+                )
                 found[f"{results}/{cell.cell}/{end}"] = job
         return found
 
