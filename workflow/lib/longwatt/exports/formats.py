@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from longwatt.config.documents import SCHEMAS
+from longwatt.shipped import SCHEMAS
 
 CHANGES_NO_RESULT = "It refuses what is not of its format, and changes nothing."
 
