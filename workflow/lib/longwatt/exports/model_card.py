@@ -129,21 +129,27 @@ def _relation(cell: CellFacts) -> str:
 
 
 def _emissions(study: StudyFacts, cell: CellFacts) -> Known | None:
-    job, carbon, place = cell.training, study.carbon, study.place
-    grams = job.column("gco2e") if job else None
-    sentence = energy_sentence(job) if job else None
-    if job is None or grams is None or sentence is None:
+    job, place = cell.training, study.place
+    sentence, carbon = (energy_sentence(job), _carbon(job)) if job else (None, None)
+    if job is None or sentence is None or carbon is None:
         return None
     where = [place[name] for name in ("location", "country") if name in place]
-    intensity = f"{carbon['grams_per_kwh']:g} gCO2e/kWh: {carbon['source']}, {carbon['year']}"
     return {
-        "emissions": grams,
-        "source": f"longwatt. {sentence} {intensity}",
+        "emissions": job.column("gco2e"),
+        "source": f"longwatt. {sentence} Electricity: {carbon}.",
         # The hub knows pre-training and fine-tuning, and training from random weights is neither.
         "training_type": "fine-tuning" if base_model(cell.model) else None,
         "geographical_location": ", ".join(where) if "country" in place else None,
         "hardware_used": hardware_words(job),
     }
+
+
+def _carbon(job: JobFacts) -> str | None:
+    """Cite the carbon of electricity behind a job's grams, None where none was declared."""
+    row = job.row
+    if job.column("gco2e") is None:
+        return None
+    return f"{row['grid_gco2e_per_kwh']:g} gCO2e/kWh ({row['grid_source']}, {row['grid_year']:g})"
 
 
 def _result(cell: CellFacts, job: JobFacts) -> Known:
@@ -183,7 +189,7 @@ def _body(study: StudyFacts, cell: CellFacts) -> Known:
         "training_table": _table(_training_rows(training)),
         "score_table": _scores(cell),
         "interval": _interval(cell),
-        "energy_table": _table(_energy_rows(study, cell)),
+        "energy_table": _table(_energy_rows(cell)),
         "energy_notes": _energy_notes(cell),
         "provenance_table": _table(_provenance_rows(study, cell, training)),
     }
@@ -245,7 +251,7 @@ def _training_rows(job: JobFacts) -> Table:
 def _scores(cell: CellFacts) -> str:
     head = ["inference point", "split", "metric", "score", "interval", "examples"]
     body = [_score_row(job) for job in cell.points if "cascade_first" not in job.row]
-    return str(markdown_table(head, [row for row in body if row], head[:3]))
+    return markdown_table(head, [row for row in body if row], head[:3])
 
 
 def _score_row(job: JobFacts) -> list[str]:
@@ -256,9 +262,8 @@ def _score_row(job: JobFacts) -> list[str]:
     before = " (before training)" if job.before_training else ""
     split = (job.settings.get("inference") or {}).get("split", "")
     between = interval(*ends) if None not in ends else ""
-    name = in_markdown(f"{job.point}{before}")
-    metric = in_markdown(str(row["score_name"]))
-    return [name, str(split), metric, f"{row['score']:.1f}", between, str(row.get("examples", ""))]
+    score, examples = f"{row['score']:.1f}", str(row.get("examples", ""))
+    return [f"{job.point}{before}", str(split), str(row["score_name"]), score, between, examples]
 
 
 def _interval(cell: CellFacts) -> str:
@@ -267,15 +272,13 @@ def _interval(cell: CellFacts) -> str:
     return f"at {shares} over the examples" if shares else "not known"
 
 
-def _energy_rows(study: StudyFacts, cell: CellFacts) -> Table:
+def _energy_rows(cell: CellFacts) -> Table:
     training = cell.training
     rows: Table = []
     if training and energy_sentence(training):
         rows.append(("training, validations included (kWh)", training.column("energy_kwh")))
-        if training.column("gco2e") is not None:
-            carbon = study.carbon
-            source = f"{carbon['grams_per_kwh']:g} g/kWh, {carbon['source']}, {carbon['year']}"
-            rows.append((f"training (gCO2e; {source})", training.column("gco2e")))
+        if carbon := _carbon(training):
+            rows.append((f"training (gCO2e, at {carbon})", training.column("gco2e")))
     for job in _own_points(cell):
         if energy_sentence(job):
             rows.append((f"{job.point} (joules an example)", job.row.get("joules_per_example")))
@@ -310,8 +313,7 @@ def _provenance_rows(study: StudyFacts, cell: CellFacts, training: JobFacts) -> 
 
 def _table(rows: Sequence[tuple[str, Any]]) -> str:
     known = [(name, _plain(value)) for name, value in rows if without_unknown([value])]
-    body = [[in_markdown(name), in_markdown(value)] for name, value in known]
-    return str(markdown_table(["", ""], body, ["", ""]))
+    return markdown_table(["", ""], known, ["", ""])
 
 
 def _plain(value: Any) -> str:
