@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.energy.reduction.reduce import J_PER_KWH
-from longwatt.exports.facts import in_force
+from longwatt.exports.facts import study_in_force
 from longwatt.freshness.in_force import InForce
 from longwatt.provenance.stamps import Stage
 from tests.made_results import summarise, write_artefact
@@ -143,7 +143,7 @@ def write_study(name: str = "told", declared: str = DECLARED, machine: str = MAC
     Path("config.yaml").write_text(machine)
     results = Path("results", name)
     results.mkdir(parents=True)
-    current = in_force(results, {})
+    current = study_in_force(results, {})
     for stage in current.stages.before_summary():
         write_artefact(current, stage, **facts_of(stage))
         if stage.rule in ("finetune", "predict"):

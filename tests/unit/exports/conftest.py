@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longwatt.exports.facts import StudyFacts, study_facts
+from longwatt.exports.facts import StudyFacts, facts_of_study
 from longwatt.freshness.in_force import InForce
 from tests.exported_study import write_study
 
@@ -19,7 +19,7 @@ def told(tmp_path_factory) -> tuple[Path, InForce, StudyFacts]:
     os.chdir(folder)
     try:
         current = write_study()
-        return folder, current, study_facts(RESULTS, current)
+        return folder, current, facts_of_study(RESULTS, current)
     finally:
         os.chdir(before)
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from longwatt.exports.facts import study_facts
+from longwatt.exports.facts import facts_of_study
 from longwatt.exports.formats import model_card_problems
 from longwatt.exports.known import LeftOut, NothingToExport
 from longwatt.exports.model_card import model_card
@@ -91,7 +91,7 @@ def test_unknown_energy_leaves_carbon_out_and_is_said(study):
 
 def test_undeclared_metadata_is_left_out_and_the_way_to_declare_it_is_said(study):
     left_out = LeftOut()
-    bare = study_facts(RESULTS, redeclared(study).current, {"cell": ESTIMATED})
+    bare = facts_of_study(RESULTS, redeclared(study).current, {"cell": ESTIMATED})
     _, metadata = card_of(bare, ESTIMATED, left_out)
     absent = {"license", "language", "datasets", "base_model", "co2_eq_emissions"}
     assert not absent & set(metadata)

@@ -52,10 +52,10 @@ def export_results(
         typer.Option(metavar="KEY=VALUE", help="As given to Snakemake; may be given repeatedly."),
     ] = None,
 ) -> None:
-    """Export finished results as BoAmps reports, a model card or a run crate.
+    """Export results as BoAmps reports, model card or run crate.
 
-    Nothing is told that was not measured or declared. What is left out is said, with the way to
-    declare it. For example:
+    Nothing is told that was not measured or declared. The terminal names all that is left out, and
+    the way to declare it. For example:
 
     longwatt export --format boamps --study demo
     """

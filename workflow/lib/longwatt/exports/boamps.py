@@ -16,14 +16,12 @@ from longwatt.energy.reduction.windows import COUNTER, INTEGRAL, RAPL
 from longwatt.exports.energy_words import energy_sentence, hardware, version_of
 from longwatt.exports.facts import CellFacts, JobFacts, StudyFacts, base_model
 from longwatt.exports.formats import boamps_problems
-from longwatt.exports.known import Known, LeftOut, NothingToExport, without_unknown
+from longwatt.exports.known import KnownFacts, LeftOut, NothingToExport, without_unknown
 from longwatt.layout.wording import is_known, with_interval
-
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
 
 VERSION = "1.0.0"
 SPECIFICATION = "https://github.com/Boavizta/BoAmps/tree/main/model"
-TIME = "%Y-%m-%d %H:%M:%S"  # the format of all its dates, which has no time zone; here UTC
+DATE_FORMAT = "%Y-%m-%d %H:%M:%S"  # the format of all its dates, which has no time zone; here UTC
 HUB = "https://huggingface.co"
 BILLION = 1e9
 FULL_ACCURACY = 100.0
@@ -32,7 +30,9 @@ CPU_MODES = {RAPL: "rapl", ESTIMATE: "constant"}
 METHOD, ESTIMATING = "longwatt", "longwatt estimate"
 
 
-def reports(study: StudyFacts, now: datetime, left_out: LeftOut) -> Iterator[tuple[str, Known]]:
+def reports(
+    study: StudyFacts, now: datetime, left_out: LeftOut
+) -> Iterator[tuple[str, KnownFacts]]:
     """Yield every report with its path below the folder of exports.
 
     Args:
@@ -59,9 +59,9 @@ def reports(study: StudyFacts, now: datetime, left_out: LeftOut) -> Iterator[tup
 
 def report(
     study: StudyFacts, cell: CellFacts, job: JobFacts, now: datetime, left_out: LeftOut
-) -> Known:
+) -> KnownFacts:
     """Make the report of one job whose energy is known."""
-    found: Known = without_unknown(
+    found: KnownFacts = without_unknown(
         {
             "header": _header(study, job, now, left_out),
             "task": _task(study, cell, job),
@@ -83,16 +83,16 @@ def _lack(job: JobFacts) -> str | None:
     return None
 
 
-def _checked(found: Known) -> Known:
+def _checked(found: KnownFacts) -> KnownFacts:
     if problems := boamps_problems(found):
         raise RuntimeError(f"a report is not BoAmps {VERSION}: {'; '.join(problems)}")
     return found
 
 
-def _header(study: StudyFacts, job: JobFacts, now: datetime, left_out: LeftOut) -> Known:
+def _header(study: StudyFacts, job: JobFacts, now: datetime, left_out: LeftOut) -> KnownFacts:
     declared = study.declared
     organization = (declared.get("author") or {}).get("organization")
-    publisher: Known = {}
+    publisher: KnownFacts = {}
     if "confidentiality" in declared:
         publisher = {
             "name": organization,
@@ -107,7 +107,7 @@ def _header(study: StudyFacts, job: JobFacts, now: datetime, left_out: LeftOut) 
         "formatVersion": VERSION,
         "formatVersionSpecificationUri": SPECIFICATION,
         "reportId": str(uuid.uuid5(uuid.NAMESPACE_URL, _content(job))),
-        "reportDatetime": now.strftime(TIME),
+        "reportDatetime": now.strftime(DATE_FORMAT),
         "publisher": publisher,
     }
 
@@ -120,7 +120,7 @@ def _content(job: JobFacts) -> str:
     )
 
 
-def _task(study: StudyFacts, cell: CellFacts, job: JobFacts) -> Known:
+def _task(study: StudyFacts, cell: CellFacts, job: JobFacts) -> KnownFacts:
     row, accuracy = job.row, None
     if job.point and row.get("score_name") == "accuracy" and "score" in row:
         accuracy = row["score"] / FULL_ACCURACY
@@ -141,7 +141,7 @@ def _stage(cell: CellFacts, job: JobFacts) -> str:
     return "finetuning" if base_model(cell.model) else "training"
 
 
-def _algorithms(study: StudyFacts, cell: CellFacts, job: JobFacts) -> list[Known]:
+def _algorithms(study: StudyFacts, cell: CellFacts, job: JobFacts) -> list[KnownFacts]:
     first = job.row.get("cascade_first")
     entries = [cell.model]
     if first:  # a cascade's first model answers before this one
@@ -158,7 +158,7 @@ def _model_of(study: StudyFacts, cell: str) -> str:
     return study.current.stages.cell(cell).model
 
 
-def _algorithm(entry: Known, job: JobFacts) -> Known:
+def _algorithm(entry: KnownFacts, job: JobFacts) -> KnownFacts:
     base, repository = base_model(entry), base_model(entry).get("repository")
     return {
         "algorithmType": "neuralNetwork",
@@ -171,7 +171,7 @@ def _algorithm(entry: Known, job: JobFacts) -> Known:
     }
 
 
-def _training(job: JobFacts) -> Known:
+def _training(job: JobFacts) -> KnownFacts:
     training = job.settings.get("training") or {}
     return {
         "trainingType": "supervisedLearning",
@@ -180,7 +180,7 @@ def _training(job: JobFacts) -> Known:
     }
 
 
-def _data(cell: CellFacts, job: JobFacts) -> list[Known]:
+def _data(cell: CellFacts, job: JobFacts) -> list[KnownFacts]:
     """Describe what a job read and, of an inference, what it wrote."""
     repository = cell.dataset["repository"]
     split = "train" if job.point is None else None
@@ -213,10 +213,10 @@ def _description(study: StudyFacts, cell: CellFacts, job: JobFacts) -> str:
     return " ".join([*said, energy_sentence(job) or ""]).strip()
 
 
-def _measure(job: JobFacts) -> Known:
+def _measure(job: JobFacts) -> KnownFacts:
     source = job.column("energy_source")
     utilization = None if job.point else job.row.get("mean_gpu_utilization_pct")
-    began = datetime.fromtimestamp(job.began, UTC).strftime(TIME) if job.began else None
+    began = datetime.fromtimestamp(job.began, UTC).strftime(DATE_FORMAT) if job.began else None
     return {
         "measurementMethod": ESTIMATING if source == ESTIMATE else METHOD,
         "version": (job.energy.get("provenance") or {}).get("longwatt"),
@@ -229,7 +229,7 @@ def _measure(job: JobFacts) -> Known:
     }
 
 
-def _infrastructure(study: StudyFacts, job: JobFacts) -> Known:
+def _infrastructure(study: StudyFacts, job: JobFacts) -> KnownFacts:
     place = study.place
     return {
         "infraType": place["infrastructure"],
@@ -239,14 +239,14 @@ def _infrastructure(study: StudyFacts, job: JobFacts) -> Known:
     }
 
 
-def _component(one: Known) -> Known:
+def _component(one: KnownFacts) -> KnownFacts:
     name: Any = one["name"]
     if one["kind"] == "cpu":
         name = f"{name or 'processor'}, threads that computed"
     return {"componentName": name, "componentType": one["kind"], "nbComponent": one["count"]}
 
 
-def _environment(study: StudyFacts, left_out: LeftOut) -> Known:
+def _environment(study: StudyFacts, left_out: LeftOut) -> KnownFacts:
     place = study.place
     if "country" not in place:
         left_out.add("environment", "declare place: {country: ...} in config.yaml")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from longwatt.energy.reduction.reduce import ESTIMATE, MEASURED_SOURCES
 from longwatt.energy.reduction.windows import COUNTER, INTEGRAL, RAPL
 from longwatt.exports.facts import JobFacts
-from longwatt.exports.known import Known
+from longwatt.exports.known import KnownFacts
 from longwatt.study.summary_columns import BETWEEN_VALUES
-
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
 
 METERS = {
     COUNTER: "the energy counter of each GPU (NVML)",
@@ -32,7 +30,7 @@ def energy_sentence(job: JobFacts) -> str | None:
     return f"Energy is measured by {METERS[source]}, of {part}.{warning}"
 
 
-def hardware(job: JobFacts) -> list[Known]:
+def hardware(job: JobFacts) -> list[KnownFacts]:
     """List what a job computed on: `kind`, `name` and `count`.
 
     A processor's count is that of the threads that computed. It is left out where attempts ran on

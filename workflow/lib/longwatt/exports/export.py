@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.exports.boamps import reports
-from longwatt.exports.facts import CellFacts, StudyFacts, in_force, study_facts
+from longwatt.exports.facts import CellFacts, StudyFacts, facts_of_study, study_in_force
 from longwatt.exports.known import LeftOut, NothingToExport
 from longwatt.exports.model_card import model_card
 from longwatt.exports.run_crate import ZIP, write_crate
@@ -21,19 +21,17 @@ from longwatt.freshness.outdated import StaleSummary
 from longwatt.results.standing import refuse_outdated
 from longwatt.results.summary import check_current
 
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
-
-BOAMPS, MODEL_CARD, RO_CRATE = FORMATS = ("boamps", "model-card", "ro-crate")
-FOLDER = "exports"  # of results/{study}
+BOAMPS, MODEL_CARD, RO_CRATE = "boamps", "model-card", "ro-crate"
+EXPORTS_FOLDER = "exports"  # of results/{study}
 README = "README.md"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be exported.
+    """Order of an export.
 
     Attributes:
-        form: one of FORMATS.
+        form: boamps, model-card or ro-crate.
         results: results/{study}.
         cell: the name of one cell, None for those of `axes`.
         axes: values that cells must have, by axis.
@@ -53,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and sentences on what is left out."""
+    """The files that were written, and sentences on what is left out."""
 
     paths: list[Path]
     notes: list[str]
@@ -67,7 +65,7 @@ def export_study(request: Request, now: datetime | None = None) -> Exported:
         longwatt.config.errors.StudyError: the study or the configuration is wrong.
         longwatt.provenance.artefacts.Damaged: a result is not what was written.
     """
-    current = in_force(request.results, request.changes)
+    current = study_in_force(request.results, request.changes)
     write = {BOAMPS: _boamps, MODEL_CARD: _model_card, RO_CRATE: _ro_crate}[request.form]
     return write(request, current, now or datetime.now(UTC))
 
@@ -78,7 +76,7 @@ def _boamps(request: Request, current: InForce, now: datetime) -> Exported:
     found = dict(reports(study, now, left_out))
     if not found:
         raise NothingToExport("; ".join(["no report can be written", *left_out.lines()]))
-    folder = request.out or request.results / FOLDER / BOAMPS
+    folder = request.out or request.results / EXPORTS_FOLDER / BOAMPS
     if folder.suffix == ".json":
         if len(found) > 1:
             raise NothingToExport(
@@ -98,7 +96,7 @@ def _json(document: Mapping[str, Any]) -> str:
 def _chosen(request: Request, current: InForce) -> StudyFacts:
     """Collect the facts of the cells that were asked for."""
     one = {} if request.cell is None else {"cell": request.cell}
-    return study_facts(request.results, current, {**one, **request.axes})
+    return facts_of_study(request.results, current, {**one, **request.axes})
 
 
 def _model_card(request: Request, current: InForce, now: datetime) -> Exported:
@@ -116,7 +114,7 @@ def _model_card(request: Request, current: InForce, now: datetime) -> Exported:
 
 def _card_path(request: Request, cell: CellFacts) -> Path:
     if request.out is None:
-        return request.results / FOLDER / MODEL_CARD / cell.cell / README
+        return request.results / EXPORTS_FOLDER / MODEL_CARD / cell.cell / README
     return request.out if request.out.suffix == ".md" else request.out / README
 
 
@@ -162,7 +160,7 @@ def _matching(request: Request, current: InForce) -> list[str]:
         if all(str(row[axis]) == str(value) for axis, value in request.axes.items())
     ]
     if not kept:
-        study_facts(request.results, current, request.axes)  # says which value no cell has
+        facts_of_study(request.results, current, request.axes)  # says which value no cell has
     return list(dict.fromkeys(kept))
 
 
@@ -184,8 +182,8 @@ def _ro_crate(request: Request, current: InForce, now: datetime) -> Exported:
     except StaleSummary as error:
         raise NothingToExport(f"a run crate is of a finished study: {error}") from None
     left_out = LeftOut()
-    study = study_facts(request.results, current)
-    target = request.out or request.results / FOLDER / f"{RO_CRATE}{ZIP}"
+    study = facts_of_study(request.results, current)
+    target = request.out or request.results / EXPORTS_FOLDER / f"{RO_CRATE}{ZIP}"
     try:
         make_room(target, request.force)
         write_crate(study, target, now, left_out)

@@ -13,7 +13,7 @@ from typing import Any
 
 from longwatt import datasets
 from longwatt.energy.costs import price_figures
-from longwatt.exports.known import Known, NothingToExport, without_unknown
+from longwatt.exports.known import KnownFacts, NothingToExport, without_unknown
 from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce, find
 from longwatt.hub.checkpoints import repository_of
@@ -26,16 +26,13 @@ from longwatt.study.model_settings import INITIAL_WEIGHTS
 from longwatt.study.reported import report_settings
 from longwatt.study.settings import dataset_key, dataset_settings
 
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
-
 LOG = "energy.jsonl.gz"
 HEADS = 4  # lines of a log among which its first header stands
-AXES = ("dataset", "model", "seq_len", "budget", "protocol", "seed")
 
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What is known of one training or inference.
+    """Facts of one training or inference.
 
     Attributes:
         point: the inference point, None of a training.
@@ -46,9 +43,9 @@ class JobFacts:
     """
 
     point: str | None
-    row: Known
-    made: Known
-    energy: Known
+    row: KnownFacts
+    made: KnownFacts
+    energy: KnownFacts
     began: float | None
 
     @property
@@ -57,13 +54,13 @@ class JobFacts:
         return "inference" if self.point else "train"
 
     @property
-    def settings(self) -> Known:
+    def settings(self) -> KnownFacts:
         """The settings that the job was done with."""
-        found: Known = (self.made.get("provenance") or {}).get("settings") or {}
+        found: KnownFacts = (self.made.get("provenance") or {}).get("settings") or {}
         return found
 
     def column(self, name: str) -> Any:
-        """Read a column of training or inference by its name without that; None if unknown."""
+        """Read a column by its name without `train_` or `inference_`, None if unknown."""
         return self.row.get(f"{self.part}_{name}")
 
     @property
@@ -74,7 +71,7 @@ class JobFacts:
 
 @dataclass(frozen=True)
 class CellFacts:
-    """What is known of one cell with finished points.
+    """Facts of one cell with finished points.
 
     Attributes:
         cell: its name.
@@ -91,9 +88,9 @@ class CellFacts:
     heading: str
     training: JobFacts | None
     points: tuple[JobFacts, ...]
-    dataset: Known
-    model: Known
-    brought: Known
+    dataset: KnownFacts
+    model: KnownFacts
+    brought: KnownFacts
 
     @property
     def jobs(self) -> list[JobFacts]:
@@ -103,7 +100,7 @@ class CellFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What is known of a study: its settings, its declarations and its finished cells."""
+    """Facts of a study: its settings, its declarations and its finished cells."""
 
     current: InForce
     cells: tuple[CellFacts, ...]
@@ -119,25 +116,25 @@ class StudyFacts:
         return str(self.current.stages.study.get("title", self.name))
 
     @property
-    def declared(self) -> Known:
-        """What the study declares about itself (`export`)."""
-        found: Known = without_unknown(self.current.stages.study.get("export") or {})
+    def declared(self) -> KnownFacts:
+        """The declarations of the study about itself (`export`)."""
+        found: KnownFacts = without_unknown(self.current.stages.study.get("export") or {})
         return found
 
     @property
-    def place(self) -> Known:
-        """What config.yaml declares about this place (`place`)."""
-        found: Known = without_unknown(self.current.stages.machine.get("place") or {})
+    def place(self) -> KnownFacts:
+        """The declarations of config.yaml about this place (`place`)."""
+        found: KnownFacts = without_unknown(self.current.stages.machine.get("place") or {})
         return found
 
     @property
-    def carbon(self) -> Known:
-        """What config.yaml declares about this place's electricity (`carbon`)."""
-        found: Known = without_unknown(self.current.stages.machine.get("carbon") or {})
+    def carbon(self) -> KnownFacts:
+        """The declarations of config.yaml about this place's electricity (`carbon`)."""
+        found: KnownFacts = without_unknown(self.current.stages.machine.get("carbon") or {})
         return found
 
 
-def in_force(results: Path, changes: Mapping[str, Any]) -> InForce:
+def study_in_force(results: Path, changes: Mapping[str, Any]) -> InForce:
     """Read the study behind a folder of results.
 
     Args:
@@ -161,14 +158,14 @@ def in_force(results: Path, changes: Mapping[str, Any]) -> InForce:
     return current
 
 
-def study_facts(
+def facts_of_study(
     results: Path, current: InForce, axes: Mapping[str, Any] | None = None
 ) -> StudyFacts:
     """Collect the facts of finished cells.
 
     Args:
         results: results/{study}.
-        current: the study in force. What other settings or code made is not finished.
+        current: the study in force. Cells that other settings or code made are not finished.
         axes: the values of axes that cells must have; None for all cells.
 
     Raises:
@@ -189,7 +186,7 @@ def _run(study: str) -> str:
     return f"run it first: longwatt run --study {study}"
 
 
-def _chosen(rows: Iterable[Known], axes: Mapping[str, Any], study: str) -> list[Known]:
+def _chosen(rows: Iterable[KnownFacts], axes: Mapping[str, Any], study: str) -> list[KnownFacts]:
     kept = list(rows)
     for axis, value in axes.items():
         known = sorted({str(row[axis]) for row in kept})
@@ -209,14 +206,14 @@ def _cells(results: Path, current: InForce, done: list[Mapping[str, Any]]) -> It
         price_figures(current.stages.machine),
         scoring=current.stages.summarize().settings["scoring"],
     )
-    by_cell: dict[str, list[Known]] = {}
+    by_cell: dict[str, list[KnownFacts]] = {}
     for row in table.to_dict("records"):
         by_cell.setdefault(row["cell"], []).append(without_unknown(row))
     for name, rows in by_cell.items():
         yield _cell(results, current, name, rows)
 
 
-def _cell(results: Path, current: InForce, name: str, rows: list[Known]) -> CellFacts:
+def _cell(results: Path, current: InForce, name: str, rows: list[KnownFacts]) -> CellFacts:
     study, cell = current.stages.study, current.stages.cell(name)
     titles = report_settings.titles(study)
     points = tuple(_job(results, row, row["inference"]) for row in rows)
@@ -241,7 +238,7 @@ def _cell(results: Path, current: InForce, name: str, rows: list[Known]) -> Cell
     )
 
 
-def _job(results: Path, row: Known, point: str | None) -> JobFacts:
+def _job(results: Path, row: KnownFacts, point: str | None) -> JobFacts:
     paths = artefacts(results, row)
     made, energy = ("inference", "inference_energy") if point else ("training", "training_energy")
     return JobFacts(
@@ -263,7 +260,7 @@ def _began(log: Path) -> float | None:
         return None
 
 
-def base_model(model: Mapping[str, Any]) -> Known:
+def base_model(model: Mapping[str, Any]) -> KnownFacts:
     """Name the pretrained model that a training begins with, empty where that is random.
 
     Returns:

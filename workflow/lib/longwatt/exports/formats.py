@@ -10,10 +10,8 @@ from typing import Any
 
 from longwatt.shipped import SCHEMAS
 
-CHANGES_NO_RESULT = "It refuses what is not of its format, and changes nothing."
-
-BOAMPS = ("report", "algorithm", "dataset", "measure", "hardware")
-MODEL_CARD = "model_card.schema.json"
+BOAMPS_SCHEMAS = ("report", "algorithm", "dataset", "measure", "hardware")
+MODEL_CARD_SCHEMA = "model_card.schema.json"
 
 
 def boamps_problems(report: Mapping[str, Any]) -> list[str]:
@@ -22,7 +20,7 @@ def boamps_problems(report: Mapping[str, Any]) -> list[str]:
     from referencing import Registry
     from referencing.jsonschema import DRAFT4
 
-    schemas = [_read(f"boamps/{name}_schema.json") for name in BOAMPS]
+    schemas = [_read(f"boamps/{name}_schema.json") for name in BOAMPS_SCHEMAS]
     known = [(schema["id"], DRAFT4.create_resource(schema)) for schema in schemas]
     registry: Any = Registry().with_resources(known)
     return _problems(Draft4Validator(schemas[0], registry=registry), report)
@@ -32,7 +30,7 @@ def model_card_problems(metadata: Mapping[str, Any]) -> list[str]:
     """Say what the hub's specification of metadata holds against that of a model card."""
     from jsonschema import Draft202012Validator
 
-    return _problems(Draft202012Validator(_read(MODEL_CARD)), metadata)
+    return _problems(Draft202012Validator(_read(MODEL_CARD_SCHEMA)), metadata)
 
 
 def _problems(validator: Any, document: Any) -> list[str]:

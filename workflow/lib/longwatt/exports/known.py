@@ -7,9 +7,7 @@ from typing import Any
 
 from longwatt.layout.wording import is_known
 
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
-
-Known = dict[str, Any]
+KnownFacts = dict[str, Any]
 
 
 class NothingToExport(ValueError):
@@ -18,7 +16,7 @@ class NothingToExport(ValueError):
 
 @dataclass
 class LeftOut:
-    """What an export leaves out since nobody measured or declared it, each with the way to tell."""
+    """Notes on what nobody measured or declared, each with the way to do so."""
 
     found: dict[str, str] = field(default_factory=dict)
 

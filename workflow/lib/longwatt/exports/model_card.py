@@ -9,19 +9,17 @@ from typing import Any
 from longwatt.exports.energy_words import energy_sentence, hardware_words, version_of
 from longwatt.exports.facts import CellFacts, JobFacts, StudyFacts, base_model
 from longwatt.exports.formats import model_card_problems
-from longwatt.exports.known import Known, LeftOut, NothingToExport, without_unknown
+from longwatt.exports.known import KnownFacts, LeftOut, NothingToExport, without_unknown
 from longwatt.layout.escaping import in_markdown
 from longwatt.layout.pages import markdown_table
 from longwatt.layout.wording import interval, percent
 from longwatt.study.model_settings import keeps_adapters
 
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
-
-TEMPLATE = Path(__file__).with_name("model_card.md")
-CLASSIFICATION, GENERATION = "text-classification", "text-generation"
+CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
+CLASSIFICATION_TASK, GENERATION_TASK = "text-classification", "text-generation"
 ROUGE = "rouge"  # the hub's one name for all of its kinds
 UNKNOWN_SCORE = "no inference point of the trained model is finished"
-Table = list[tuple[str, Any]]
+CardRows = list[tuple[str, Any]]
 # Settings of training in the order of the card, by their names in the study.
 HYPERPARAMETERS = (
     "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "adam_beta1", "adam_beta2",
@@ -50,17 +48,17 @@ def model_card(study: StudyFacts, cell: CellFacts, left_out: LeftOut) -> str:
     data: Any = ModelCardData(**facts)
     if problems := model_card_problems(data.to_dict()):
         raise RuntimeError(f"a model card's metadata is wrong: {'; '.join(problems)}")
-    text = TEMPLATE.read_text(encoding="utf-8")
+    text = CARD_TEMPLATE.read_text(encoding="utf-8")
     card: Any = ModelCard.from_template(data, template_str=text, **_body(study, cell))
     return f"{str(card).strip()}\n"
 
 
-def metadata(study: StudyFacts, cell: CellFacts, left_out: LeftOut) -> Known:
+def metadata(study: StudyFacts, cell: CellFacts, left_out: LeftOut) -> KnownFacts:
     """Collect the arguments of `huggingface_hub.ModelCardData` that are known."""
     base, declared = base_model(cell.model), study.declared
     results = [_result(cell, job) for job in _own_points(cell) if "score" in job.row]
     _note_undeclared(study, cell, left_out)
-    found: Known = without_unknown(
+    found: KnownFacts = without_unknown(
         {
             "language": declared.get("language"),
             "license": declared.get("license"),
@@ -80,7 +78,7 @@ def metadata(study: StudyFacts, cell: CellFacts, left_out: LeftOut) -> Known:
     return found
 
 
-def _as_results(results: Iterable[Known]) -> list[Any]:
+def _as_results(results: Iterable[KnownFacts]) -> list[Any]:
     from huggingface_hub import EvalResult
 
     return [EvalResult(**result) for result in results]
@@ -115,7 +113,7 @@ def _own_points(cell: CellFacts) -> list[JobFacts]:
 
 
 def _task(cell: CellFacts) -> str:
-    return CLASSIFICATION if cell.dataset["classifies"] else GENERATION
+    return CLASSIFICATION_TASK if cell.dataset["classifies"] else GENERATION_TASK
 
 
 def _library(cell: CellFacts) -> str | None:
@@ -128,7 +126,7 @@ def _relation(cell: CellFacts) -> str:
     return "adapter" if keeps_adapters(cell.model) else "finetune"
 
 
-def _emissions(study: StudyFacts, cell: CellFacts) -> Known | None:
+def _emissions(study: StudyFacts, cell: CellFacts) -> KnownFacts | None:
     job, place = cell.training, study.place
     sentence, carbon = (energy_sentence(job), _carbon(job)) if job else (None, None)
     if job is None or sentence is None or carbon is None:
@@ -152,11 +150,11 @@ def _carbon(job: JobFacts) -> str | None:
     return f"{row['grid_gco2e_per_kwh']:g} gCO2e/kWh ({row['grid_source']}, {row['grid_year']:g})"
 
 
-def _result(cell: CellFacts, job: JobFacts) -> Known:
+def _result(cell: CellFacts, job: JobFacts) -> KnownFacts:
     """Give a score as `huggingface_hub.EvalResult` takes it, its interval among its arguments."""
     row, inference = job.row, job.settings.get("inference") or {}
     name = str(row["score_name"])
-    found: Known = without_unknown(
+    found: KnownFacts = without_unknown(
         {
             "task_type": _task(cell),
             "dataset_type": cell.dataset["repository"] or cell.dataset["id"],
@@ -178,7 +176,7 @@ def _result(cell: CellFacts, job: JobFacts) -> Known:
     return found
 
 
-def _body(study: StudyFacts, cell: CellFacts) -> Known:
+def _body(study: StudyFacts, cell: CellFacts) -> KnownFacts:
     training = cell.training
     assert training is not None
     return {
@@ -210,7 +208,7 @@ def _length(cell: CellFacts) -> Any:
     return cell.points[0].row["seq_len"]
 
 
-def _data_rows(cell: CellFacts) -> Table:
+def _data_rows(cell: CellFacts) -> CardRows:
     brought = cell.brought
     splits = brought.get("splits") or {}
     sizes = ", ".join(f"{one['examples']} {name}" for name, one in splits.items())
@@ -224,7 +222,7 @@ def _data_rows(cell: CellFacts) -> Table:
     ]
 
 
-def _training_rows(job: JobFacts) -> Table:
+def _training_rows(job: JobFacts) -> CardRows:
     settings, row = job.settings, job.row
     training = settings.get("training") or {}
     versions = job.made.get("versions") or {}
@@ -272,9 +270,9 @@ def _interval(cell: CellFacts) -> str:
     return f"at {shares} over the examples" if shares else "not known"
 
 
-def _energy_rows(cell: CellFacts) -> Table:
+def _energy_rows(cell: CellFacts) -> CardRows:
     training = cell.training
-    rows: Table = []
+    rows: CardRows = []
     if training and energy_sentence(training):
         rows.append(("training, validations included (kWh)", training.column("energy_kwh")))
         if carbon := _carbon(training):
@@ -294,7 +292,7 @@ def _energy_notes(cell: CellFacts) -> list[str]:
     return [in_markdown(f"{', '.join(names)}: {words}") for words, names in said.items()]
 
 
-def _provenance_rows(study: StudyFacts, cell: CellFacts, training: JobFacts) -> Table:
+def _provenance_rows(study: StudyFacts, cell: CellFacts, training: JobFacts) -> CardRows:
     stamp = training.made.get("provenance") or {}
     identity = training.made.get("identity") or {}
     author = study.declared.get("author") or {}
@@ -317,5 +315,5 @@ def _table(rows: Sequence[tuple[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Write a number with four digits at least, and without a point where it is whole."""
+    """Write a number with at most six digits."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

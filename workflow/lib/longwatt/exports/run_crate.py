@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from longwatt import shipped
 from longwatt.exports.energy_words import energy_sentence
 from longwatt.exports.facts import JobFacts, StudyFacts
-from longwatt.exports.known import Known, LeftOut, NothingToExport, without_unknown
+from longwatt.exports.known import KnownFacts, LeftOut, NothingToExport, without_unknown
 from longwatt.exports.run_times import RunTime, iso, recorded_times, whole
 from longwatt.files import PACKAGE, read_object, sha256
+from longwatt.freshness.in_force import MACHINE_FILE
 from longwatt.freshness.outdated import SPEAKERS
 from longwatt.provenance.stamps import MADE_FROM, Stage
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from rocrate.model.entity import Entity
     from rocrate.rocrate import ROCrate
 
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
 
 CRATE_VERSION = "1.1"  # of RO-Crate, on which the profiles of version 0.5 build
 PROFILES = {
@@ -40,9 +40,12 @@ PROFILES = {
 WORKFLOW_PROFILE = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
 RUN_TERMS = "https://w3id.org/ro/terms/workflow-run/context"
 COMPLETED = "http://schema.org/CompletedActionStatus"
-ENERGY, KWH = "http://qudt.org/vocab/quantitykind/Energy", "http://qudt.org/vocab/unit/KiloW-HR"
+ENERGY, KWH_UNIT = (
+    "http://qudt.org/vocab/quantitykind/Energy",
+    "http://qudt.org/vocab/unit/KiloW-HR",
+)
 ENGINE = "https://snakemake.github.io"
-SCRIPTS = "workflow/scripts"
+SCRIPTS_IN_CRATE = "workflow/scripts"
 ZIP = ".zip"
 WORKFLOW_TYPES = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 MEDIA = {
@@ -211,9 +214,9 @@ class _Builder:
 
     def _inputs(self) -> list[Entity]:
         """Add the study's file with those it extends, and the configuration of the machine."""
-        here = [Path("config.yaml"), shipped.ROOT / "config.yaml"]
+        here = [Path(MACHINE_FILE), shipped.ROOT / MACHINE_FILE]
         config = next((path for path in here if path.is_file()), None)
-        files = [("config.yaml", config), *((f"studies/{p.name}", p) for p in self._studies())]
+        files = [(MACHINE_FILE, config), *((f"studies/{p.name}", p) for p in self._studies())]
         return [self._file(name, path) for name, path in files if path]
 
     def _studies(self) -> Iterator[Path]:
@@ -274,8 +277,8 @@ class _Builder:
         self.crate.root_dataset.append_to("mentions", run)
         return run
 
-    def _times(self, name: str, time: RunTime | None) -> Known:
-        found: Known = without_unknown(
+    def _times(self, name: str, time: RunTime | None) -> KnownFacts:
+        found: KnownFacts = without_unknown(
             {
                 "name": name,
                 "startTime": iso(time.start) if time else None,
@@ -287,7 +290,7 @@ class _Builder:
         return found
 
     def _steps(self, workflow: Entity, run: Entity) -> None:
-        """Add the rules as steps and tools, and every job as what was done in one."""
+        """Add the rules as steps and tools, and every job as an action."""
         rules = list(dict.fromkeys(stage.rule for stage in self.stages))
         tools = {rule: self._tool(rule, workflow) for rule in rules}
         steps = {rule: self._step(rule, place, tools[rule]) for place, rule in enumerate(rules)}
@@ -312,7 +315,7 @@ class _Builder:
         )
 
     def _tool(self, rule: str, workflow: Entity) -> Entity:
-        path, source = f"{SCRIPTS}/{rule}.py", shipped.SCRIPTS / f"{rule}.py"
+        path, source = f"{SCRIPTS_IN_CRATE}/{rule}.py", shipped.SCRIPTS / f"{rule}.py"
         kinds = ["File", "SoftwareSourceCode"]
         version = workflow.get("version")
         return self._file(path, source, **{"@type": kinds, "name": rule, "version": version})
@@ -352,7 +355,7 @@ class _Builder:
         if path in self.files:
             return path
         folder, name = Path(path).parent, Path(path).name
-        beside = [SPEAKERS.get(name), *BESIDE.get(name, ())]
+        beside = [SPEAKERS.get(name), *SPEAKING_BESIDE.get(name, ())]
         return next((p for one in beside if one and (p := str(folder / one)) in self.files), None)
 
     def _energies(self) -> dict[str, JobFacts]:
@@ -367,7 +370,7 @@ class _Builder:
                 found[f"{results}/{cell.cell}/{end}"] = job
         return found
 
-    def _energy(self, artefact: str, energies: Mapping[str, JobFacts]) -> Known | None:
+    def _energy(self, artefact: str, energies: Mapping[str, JobFacts]) -> KnownFacts | None:
         job = energies.get(artefact)
         sentence = energy_sentence(job) if job else None
         if job is None or sentence is None:
@@ -380,7 +383,7 @@ class _Builder:
             name="energy",
             description=sentence,
             propertyID=ENERGY,
-            unitCode=KWH,
+            unitCode=KWH_UNIT,
             unitText="kWh",
             value=job.column("energy_kwh"),
         )
@@ -388,7 +391,7 @@ class _Builder:
 
 
 # A file that carries no stamp -> artefacts beside it that may speak for it.
-BESIDE = {
+SPEAKING_BESIDE = {
     "predictions.jsonl": ("inference.json",),
     "energy.jsonl.gz": ("training.json", "inference.json"),
     "examples.csv": ("scores.json",),
@@ -396,7 +399,7 @@ BESIDE = {
 
 
 def _alone(entities: list[Entity]) -> Any:
-    """Return a single entity without its list, as RO-Crate recommends; None for none."""
+    """Take a single entity out of its list, as RO-Crate recommends, None for none."""
     return entities if len(entities) > 1 else next(iter(entities), None)
 
 

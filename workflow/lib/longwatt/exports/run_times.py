@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from longwatt.files import read_object
-from longwatt.provenance.stamps import records
-
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
+from longwatt.provenance.stamps import metadata_files
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ def recorded_times(metadata: Path) -> dict[str, RunTime]:
         metadata: Snakemake's folder of records, which may be absent.
     """
     found = {}
-    for path, file in records(metadata).items():
+    for path, file in metadata_files(metadata).items():
         record = read_object(file)
         start, end = record.get("starttime"), record.get("endtime")
         if isinstance(start, int | float) and isinstance(end, int | float) and start <= end:
@@ -37,7 +35,7 @@ def recorded_times(metadata: Path) -> dict[str, RunTime]:
 
 
 def whole(times: Sequence[RunTime | None]) -> RunTime | None:
-    """Return the time from the first begin to the last end, None unless all are known."""
+    """Return the time from first begin to last end, None unless all are known."""
     known = [time for time in times if time]
     if not known or len(known) < len(times):
         return None

@@ -10,8 +10,6 @@ from longwatt.exports.known import NothingToExport
 from longwatt.files import whole_file
 from longwatt.layout.wording import listed
 
-CHANGES_NO_RESULT = "It tells results to others, and makes none."
-
 CRATE_FILE = "ro-crate-metadata.json"
 
 

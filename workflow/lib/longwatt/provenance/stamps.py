@@ -124,10 +124,10 @@ def agrees(artefact: Path, settings: Mapping[str, Any], codes: Collection[str]) 
 
 def recorded_paths(metadata: Path) -> set[str]:
     """Find the output paths that Snakemake holds metadata for."""
-    return set(records(metadata))
+    return set(metadata_files(metadata))
 
 
-def records(metadata: Path) -> dict[str, Path]:
+def metadata_files(metadata: Path) -> dict[str, Path]:
     """Find the files of Snakemake's metadata by the output path that each speaks of.
 
     It names its records by the path in URL-safe base64, split into folders `@...` when long. Were
