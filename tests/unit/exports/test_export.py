@@ -6,13 +6,23 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 
 from longwatt.__main__ import run
 from longwatt.exports.facts import facts_of_study, study_in_force
 from longwatt.exports.known import NothingToExport, without_unknown
 from longwatt.freshness.outdated import outdated
 from longwatt.results.summary import check_current, read_summary
-from tests.exported_study import ADAPTED, DECLARED, ESTIMATED, LATER, MACHINE, UNKNOWN
+from tests.exported_study import (
+    ADAPTED,
+    DECLARED,
+    ESTIMATED,
+    LABELS,
+    LATER,
+    MACHINE,
+    UNKNOWN,
+    write_study,
+)
 from tests.unit.exports.conftest import RESULTS
 
 BOAMPS, CARD, CRATE = (
@@ -176,6 +186,21 @@ def test_declarations_change_no_result(here):
     Path("config.yaml").write_text(MACHINE.replace("place:", "place: {}\n#"))
     current = study_in_force(RESULTS, {})
     assert outdated(current, RESULTS) == []
+
+
+def test_a_classifier_with_exits_tells_its_accuracy_and_its_rule(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_study(LABELS)
+    assert run(BOAMPS) == 0
+    paths = map(Path, capsys.readouterr().out.split())
+    reports = [json.loads(path.read_text())["task"] for path in paths]
+    assert [one.get("measuredAccuracy") for one in reports] == [None, 0.625, 0.625]
+    assert {one["taskFamily"] for one in reports} == {"textClassification"}
+    assert run([*CARD, "--out", "card.md"]) == 0
+    card = ModelCard(Path("card.md").read_text()).data
+    assert card.pipeline_tag == "text-classification" and card.library_name is None
+    leaving = [one.metric_args for one in card.eval_results if one.metric_name.endswith("(leave)")]
+    assert [one["exit_value"] for one in leaving] == [0.5]
 
 
 def test_nothing_is_told_of_results_that_are_not_there(tmp_path, monkeypatch):

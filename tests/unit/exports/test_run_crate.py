@@ -100,21 +100,14 @@ def test_the_agent_and_the_licence_are_those_declared(made):
     assert licence == "https://creativecommons.org/licenses/by/4.0/"
 
 
-def test_without_records_of_runs_no_action_has_a_time(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("longwatt.exports.run_crate.recorded_times", lambda metadata: {})
-    left_out = LeftOut()
-    write_crate(study, tmp_path / "crate", NOW, left_out)
-    assert not [one for one in graph_of(tmp_path / "crate").values() if "startTime" in one]
-    assert "begin and end of the whole run" in left_out.found
-
-
 def test_without_a_licence_that_the_profile_requires_nothing_is_written(study, tmp_path):
     with pytest.raises(NothingToExport, match=r"add export: \{license"):
         write_crate(redeclared(study), tmp_path / "crate", NOW, LeftOut())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_and_no_address_are_named_where_none_is_declared(study, tmp_path):
+def test_nobody_no_address_and_no_time_are_named_where_none_is_known(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("longwatt.exports.run_crate.recorded_times", lambda metadata: {})
     left_out = LeftOut()
     bare = redeclared(study, export={"license": "mit"})
     write_crate(bare, tmp_path / "crate.zip", NOW, left_out)
@@ -123,7 +116,10 @@ def test_nobody_and_no_address_are_named_where_none_is_declared(study, tmp_path)
         assert "workflow/rules/" in archive.namelist(), "folders count among the parts"
     assert graph["./"]["license"] == "mit" and "agent" not in graph["#run"]
     assert not [one for one in graph.values() if one["@type"] in ("Person", "Organization")]
-    assert {"author and agent", "the address of the licence"} <= set(left_out.found)
+    assert not [one for one in graph.values() if "startTime" in one or "endTime" in one]
+    assert {
+        "author and agent", "the address of the licence", "begin and end of the whole run"
+    } <= set(left_out.found)  # fmt: skip
 
 
 def test_times_are_whole_only_if_every_job_has_one(tmp_path):

@@ -166,6 +166,8 @@ def _result(cell: CellFacts, job: JobFacts) -> KnownFacts:
             "metric_args": {
                 "inference": job.point,
                 "max_input_tokens": row["seq_len"],
+                "exit_rule": row.get("exit_rule"),
+                "exit_value": row.get("exit_value"),
                 "examples": row.get("examples"),
                 "interval_confidence": row.get("score_confidence"),
                 "interval_low": row.get("score_ci_low"),
