@@ -20,6 +20,7 @@ from tests.exported_study import (
     LABELS,
     LATER,
     MACHINE,
+    STUDY,
     UNKNOWN,
     write_study,
 )
@@ -173,10 +174,12 @@ def test_a_crate_is_of_a_finished_study_and_never_takes_anything_away(here, caps
     assert Path("mine/work.txt").read_text() == "work"
     assert run([*CRATE, "--dataset", "needle"]) == 1
     assert "is of a whole study" in capsys.readouterr().err
+    Path("studies/told.yaml").write_text(STUDY)
+    assert run([*CRATE, "--force"]) == 1 and "requires a licence" in capsys.readouterr().err
     Path(f"results/told/{LATER}/predict/both/scores.json").unlink()
     assert run([*CRATE, "--force"]) == 1
     assert "a run crate is of a finished study" in capsys.readouterr().err
-    assert Path("results/told/exports/ro-crate.zip").is_file()
+    assert [path.name for path in Path("results/told/exports").iterdir()] == ["ro-crate.zip"]
 
 
 def test_declarations_change_no_result(here):

@@ -14,7 +14,7 @@ from longwatt.exports.facts import CellFacts, StudyFacts, facts_of_study, study_
 from longwatt.exports.known import LeftOut, NothingToExport
 from longwatt.exports.model_card import model_card
 from longwatt.exports.run_crate import ZIP, write_crate
-from longwatt.exports.writing import cannot_write, make_room, write_texts
+from longwatt.exports.writing import cannot_write, refuse_crate, write_texts
 from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce
 from longwatt.freshness.outdated import StaleSummary
@@ -185,7 +185,7 @@ def _ro_crate(request: Request, current: InForce, now: datetime) -> Exported:
     study = facts_of_study(request.results, current)
     target = request.out or request.results / EXPORTS_FOLDER / f"{RO_CRATE}{ZIP}"
     try:
-        make_room(target, request.force)
+        refuse_crate(target, request.force)
         write_crate(study, target, now, left_out)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise cannot_write(target, error) from None

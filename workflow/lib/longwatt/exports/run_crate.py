@@ -20,6 +20,7 @@ from longwatt.exports.energy_words import energy_sentence
 from longwatt.exports.facts import JobFacts, StudyFacts
 from longwatt.exports.known import KnownFacts, LeftOut, NothingToExport, without_unknown
 from longwatt.exports.run_times import RunTime, iso, recorded_times, whole
+from longwatt.exports.writing import put_in_place
 from longwatt.files import PACKAGE, read_object, sha256
 from longwatt.freshness.in_force import MACHINE_FILE
 from longwatt.freshness.outdated import SPEAKERS
@@ -60,7 +61,7 @@ def write_crate(study: StudyFacts, target: Path, now: datetime, left_out: LeftOu
 
     Args:
         study: its facts.
-        target: a folder that is not there yet, or a file that ends in .zip.
+        target: a folder, or a file that ends in .zip. What is there is replaced at the end.
         now: when it is written.
         left_out: takes notes of what is not known.
 
@@ -74,12 +75,12 @@ def write_crate(study: StudyFacts, target: Path, now: datetime, left_out: LeftOu
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".crate-") as staging:
-        built, whole_crate = Path(staging, "built"), Path(staging, "crate")
-        _Builder(study, built, left_out).build(now).write(whole_crate)
+        copies, found = Path(staging, "copies"), Path(staging, "crate")
+        _Builder(study, copies, left_out).build(now).write(found)
         if target.suffix == ZIP:
             # The archiver of rocrate leaves out folders, which the crate's list of parts names.
-            whole_crate = Path(shutil.make_archive(str(whole_crate), "zip", whole_crate))
-        whole_crate.rename(target)
+            found = Path(shutil.make_archive(str(found), "zip", found))
+        put_in_place(found, target)
 
 
 @dataclass

@@ -42,24 +42,27 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
         )
 
 
-def make_room(target: Path, force: bool) -> None:
-    """Remove an earlier crate, a folder or a .zip, where `force` allows it.
+def refuse_crate(target: Path, force: bool) -> None:
+    """Refuse to write over a crate, or over a folder that is none.
 
     Raises:
         NothingToExport: it is there and `force` is not given, or it is no crate.
     """
     if target.is_dir() and not any(target.iterdir()):
-        target.rmdir()
+        return
     refuse_existing([target], force)
+    if target.is_dir() and not (target / CRATE_FILE).is_file():
+        raise NothingToExport(
+            f"{target} is a folder without {CRATE_FILE}, so --force does not remove it; give "
+            "another --out"
+        )
+
+
+def put_in_place(crate: Path, target: Path) -> None:
+    """Move a crate that is whole to its place, and remove an earlier one."""
     if target.is_dir():
-        if not (target / CRATE_FILE).is_file():
-            raise NothingToExport(
-                f"{target} is a folder without {CRATE_FILE}, so --force does not remove it; give "
-                "another --out"
-            )
         shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
+    crate.replace(target)
 
 
 def cannot_write(path: Path, error: OSError) -> NothingToExport:
