@@ -20,7 +20,7 @@ from longwatt.exports.energy_words import energy_sentence
 from longwatt.exports.facts import JobFacts, StudyFacts
 from longwatt.exports.known import KnownFacts, LeftOut, NothingToExport, without_unknown
 from longwatt.exports.run_times import RunTime, iso, recorded_times, whole
-from longwatt.exports.writing import put_in_place
+from longwatt.exports.writing import replace_crate
 from longwatt.files import PACKAGE, read_object, sha256
 from longwatt.freshness.in_force import MACHINE_FILE
 from longwatt.freshness.outdated import SPEAKERS
@@ -61,7 +61,7 @@ def write_crate(study: StudyFacts, target: Path, now: datetime, left_out: LeftOu
 
     Args:
         study: its facts.
-        target: a folder, or a file that ends in .zip. What is there is replaced at the end.
+        target: a folder, or a file that ends in .zip. An earlier one is replaced at the end.
         now: when it is written.
         left_out: takes notes of what is not known.
 
@@ -80,7 +80,7 @@ def write_crate(study: StudyFacts, target: Path, now: datetime, left_out: LeftOu
         if target.suffix == ZIP:
             # The archiver of rocrate leaves out folders, which the crate's list of parts names.
             found = Path(shutil.make_archive(str(found), "zip", found))
-        put_in_place(found, target)
+        replace_crate(found, target)
 
 
 @dataclass

@@ -58,7 +58,7 @@ def refuse_crate(target: Path, force: bool) -> None:
         )
 
 
-def put_in_place(crate: Path, target: Path) -> None:
+def replace_crate(crate: Path, target: Path) -> None:
     """Move a crate that is whole to its place, and remove an earlier one."""
     if target.is_dir():
         shutil.rmtree(target)
