@@ -48,6 +48,8 @@ ENERGY, KWH_UNIT = (
 ENGINE = "https://snakemake.github.io"
 SCRIPTS_IN_CRATE = "workflow/scripts"
 ZIP = ".zip"
+# Of folders that are copied: compiled files, and in an installed wheel what the crate has elsewhere.
+NOT_IN_CRATE = ("__pycache__", "*.pyc", "workflow_files")
 WORKFLOW_TYPES = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 MEDIA = {
     ".json": "application/json", ".yaml": "application/yaml", ".csv": "text/csv",
@@ -179,7 +181,7 @@ class _Builder:
 
     def _folder(self, path: str, source: Path, name: str) -> None:
         copy = self.staging / path
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*NOT_IN_CRATE))
         self.crate.add_dataset(copy, dest_path=path, properties={"name": name})
 
     def _workflow(self) -> Entity:
