@@ -48,7 +48,7 @@ ENERGY, KWH_UNIT = (
 ENGINE = "https://snakemake.github.io"
 SCRIPTS_IN_CRATE = "workflow/scripts"
 ZIP = ".zip"
-# Of folders that are copied: compiled files, and in an installed wheel what the crate has elsewhere.
+# Left out of copied folders: compiled files, and the files of the workflow that a wheel holds.
 NOT_IN_CRATE = ("__pycache__", "*.pyc", "workflow_files")
 WORKFLOW_TYPES = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 MEDIA = {
