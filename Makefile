@@ -37,8 +37,9 @@ setup: .venv/runtime.stamp
 	@touch $@
 
 .venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt envs/requirements-slurm.txt \
-		envs/requirements-docs.txt
+		envs/requirements-docs.txt envs/requirements-crates.txt
 	$(PIP) -r envs/requirements-dev.txt $(CONSTRAINED)
+	$(PIP) --no-deps -r envs/requirements-crates.txt
 	@touch $@
 
 demo: .venv/runtime.stamp

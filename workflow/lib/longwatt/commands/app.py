@@ -12,6 +12,7 @@ import typer
 from longwatt.commands import run as running
 from longwatt.commands.compare import compare_studies
 from longwatt.commands.ending import EndingCommand
+from longwatt.commands.export import export_results
 from longwatt.commands.options import PASSES_ON
 from longwatt.commands.passed_on import ARGPARSE_COMMANDS, PassedOnCommand
 
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "report": (running.report_study, ON_SNAKEMAKE),
     "compare": (compare_studies, ON_SNAKEMAKE),
     "cascade": (running.judge_cascades, ON_SNAKEMAKE),
+    "export": (export_results, {}),
     **ARGPARSE,
 }
 

@@ -123,21 +123,27 @@ def agrees(artefact: Path, settings: Mapping[str, Any], codes: Collection[str]) 
 
 
 def recorded_paths(metadata: Path) -> set[str]:
-    """Find the output paths that Snakemake holds metadata for.
+    """Find the output paths that Snakemake holds metadata for."""
+    return set(metadata_files(metadata))
+
+
+def metadata_files(metadata: Path) -> dict[str, Path]:
+    """Find the files of Snakemake's metadata by the output path that each speaks of.
 
     It names its records by the path in URL-safe base64, split into folders `@...` when long. Were
     that to change, nothing would be recognised here and every artefact would be checked by its own
     stamp.
     """
-    paths = set()
+    found = {}
     for folder, _, names in os.walk(metadata):
         parts = [part.removeprefix("@") for part in Path(folder).relative_to(metadata).parts]
         for name in names:
             try:
-                paths.add(base64.urlsafe_b64decode("".join([*parts, name])).decode())
+                path = base64.urlsafe_b64decode("".join([*parts, name])).decode()
             except ValueError:
                 continue
-    return paths
+            found[path] = Path(folder, name)
+    return found
 
 
 def write_json(path: Path | str, value: Any) -> None:
