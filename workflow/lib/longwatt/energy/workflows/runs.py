@@ -1,0 +1,248 @@
+"""Energy of a workflow's runs, jobs and rules, from their ledgers and recorders' logs.
+
+A run's energy is measured where its GPUs or the processors' counters were its alone. Else, without
+GPUs, it is an estimate: its CPU time times the watts of one busy core. CPU time tells jobs of one
+machine apart, which counters of the whole node do not. Whatever remains is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from longwatt.energy.flags import of_energy
+from longwatt.energy.log import LogError, log_parts
+from longwatt.energy.rated import AUTO_WATTS, NO_WATTS, rate
+from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, NO_SOURCE, summarize_log
+from longwatt.energy.workflows.job import JOBS, LEDGER, SUFFIX, recording_of
+from longwatt.files import json_lines
+
+CHANGES_NO_RESULT = "It sums up the energy of other workflows."
+
+KEPT, REDONE, FAILED, DIED = "kept", "redone", "failed", "killed"
+STATES = (KEPT, REDONE, FAILED, DIED)
+LOST_STATES = (FAILED, DIED)  # their work is in no result
+SHARED = "shared"  # a flag: another job ran on the same GPU meanwhile
+PARTIAL = "partial"  # a flag: up to when its recorder could write
+PROCESSORS = "processors"
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """One run of a job.
+
+    Attributes:
+        number: from 1, over retries and resumed workflows.
+        state: KEPT (its output is the present one), REDONE (a later run made it again), FAILED, or
+            DIED (nobody was left to write its end).
+        seconds: None where its end is unknown.
+        cpu_s: CPU seconds; None where they are no job's alone or its end is unknown.
+        energy_j: None is unknown.
+        source: as in summaries of logs: nvml_counter, nvml_power_integral, rapl, estimate, none.
+        basis: what the estimate rests on, or why the energy is unknown.
+        devices: what the energy is of: PROCESSORS, or UUIDs of GPUs.
+        window_ns: beginning and end on the machine's monotonic clock.
+    """
+
+    rule: str
+    wildcards: Mapping[str, str]
+    output: Sequence[str]
+    number: int
+    state: str
+    host: str
+    boot_id: str | None
+    wall_time_s: float
+    window_ns: tuple[int, float]
+    seconds: float | None
+    cpu_s: float | None
+    energy_j: float | None
+    source: str
+    basis: str
+    devices: Sequence[str]
+    flags: Sequence[str] = ()
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Its energy in kWh, or None."""
+        return None if self.energy_j is None else self.energy_j / J_PER_KWH
+
+
+def read_runs(folder: Path, watts_per_core: float | str | None = AUTO_WATTS) -> list[JobRun]:
+    """Return all runs that a workflow's meter has seen, by the time of their beginning.
+
+    Args:
+        folder: of the meter.
+        watts_per_core: `auto`, a number, or `none` or None, for estimates.
+
+    Raises:
+        LogError: there is no ledger.
+    """
+    there = sorted((folder / JOBS).glob(f"*/*{SUFFIX}"))
+    ledgers = [path for path in there if LEDGER.search(path.name)]
+    found = [run for ledger in ledgers for run in _runs(ledger, watts_per_core)]
+    if not found:
+        raise LogError(
+            f"{folder / JOBS} holds no job of a metered workflow; write `from longwatt.energy "
+            "import meter; meter(workflow)` at the end of its Snakefile and run it"
+        )
+    return sorted(_without_shared_gpus(found), key=lambda run: (run.wall_time_s, run.rule))
+
+
+def _runs(ledger: Path, watts_per_core: float | str | None) -> list[JobRun]:
+    lines = json_lines(ledger.read_text(encoding="utf-8", errors="replace"))
+    starts = [line for line in lines if isinstance(line, dict) and "started" in line]
+    ends = {line["ended"]: line for line in lines if isinstance(line, dict) and "ended" in line}
+    states = [_state(ends.get(start["started"])) for start in starts]
+    last = len(starts) - 1
+    found = []
+    for place, (start, state) in enumerate(zip(starts, states, strict=True)):
+        told = REDONE if state == KEPT and place < last else state
+        end = ends.get(start["started"], {})
+        found.append(_run(ledger, start, end, told, watts_per_core))
+    return found
+
+
+def _state(end: Mapping[str, Any] | None) -> str:
+    if end is None:
+        return DIED
+    return KEPT if end["status"] == 0 else FAILED
+
+
+def _run(
+    ledger: Path, start: Mapping[str, Any], end: Mapping[str, Any], state: str, watts: float | str | None
+) -> JobRun:
+    setting = None if watts == NO_WATTS else watts
+    recorded = _recorded(recording_of(ledger, start["started"]), None if end else setting)
+    seconds = end.get("s")
+    ran_s = math.inf if seconds is None else seconds
+    run = JobRun(
+        rule=start["rule"],
+        wildcards=start["wildcards"],
+        output=start["output"],
+        number=start["started"],
+        state=state,
+        host=start["host"],
+        boot_id=start["boot_id"],
+        wall_time_s=start["wall_time_s"],
+        window_ns=(start["t"], start["t"] + ran_s * 1e9),
+        seconds=seconds,
+        cpu_s=end.get("cpu_s"),
+        energy_j=None,
+        source=NO_SOURCE,
+        basis="",
+        devices=start["gpus"] or [PROCESSORS],
+    )
+    if recorded.get("measured"):
+        flags = [*of_energy(recorded, seconds), *([] if end else [PARTIAL])]
+        return replace(run, **_energy(recorded["energy_j"], recorded["energy_source"], "", flags))
+    if start["gpus"] or start["gpu_problem"]:
+        return replace(run, basis=start["gpu_problem"] or _why(recorded))
+    if not end:
+        known = recorded.get("energy_j")
+        basis = recorded.get("watts_basis") or "killed before its recorder wrote anything"
+        source = NO_SOURCE if known is None else ESTIMATE
+        return replace(run, **_energy(known, source, basis, [] if known is None else [PARTIAL]))
+    rating = rate(setting, start["processor"])
+    if run.cpu_s is None:
+        return replace(run, basis="its CPU time is unknown: it shared a process with another job")
+    if rating.watts is None:
+        return replace(run, basis=rating.basis)
+    return replace(run, **_energy(run.cpu_s * rating.watts, ESTIMATE, rating.basis, []))
+
+
+def _energy(joules: float | None, source: str, basis: str, flags: Sequence[str]) -> dict[str, Any]:
+    return {"energy_j": joules, "source": source, "basis": basis, "flags": tuple(flags)}
+
+
+def _recorded(log: Path, watts: float | str | None) -> dict[str, Any]:
+    """Return the facts of a run's recorder, none where it had none."""
+    if not log_parts(log):
+        return {}
+    try:
+        return summarize_log([log], watts)
+    except LogError as error:
+        return {"problems": [str(error)]}
+
+
+def _why(recorded: Mapping[str, Any]) -> str:
+    said = "; ".join(recorded.get("problems", ()))
+    return said or "its GPUs were not read: it was over before its recorder began"
+
+
+def _without_shared_gpus(runs: Sequence[JobRun]) -> list[JobRun]:
+    """Take the energy from runs on a GPU that another run used at the same time."""
+    by_gpu: dict[tuple[str | None, str], list[JobRun]] = defaultdict(list)
+    for run in runs:
+        for device in run.devices:
+            if device != PROCESSORS:
+                by_gpu[run.boot_id, device].append(run)
+    shared: set[int] = set()
+    for users in by_gpu.values():
+        reach: JobRun | None = None
+        for run in sorted(users, key=lambda one: one.window_ns[0]):
+            if reach is not None and run.window_ns[0] < reach.window_ns[1]:
+                shared |= {id(run), id(reach)}
+            if reach is None or run.window_ns[1] > reach.window_ns[1]:
+                reach = run
+    why = "another job ran on the same GPU meanwhile, and a meter cannot tell them apart"
+    return [
+        replace(run, **_energy(None, NO_SOURCE, why, (SHARED,))) if id(run) in shared else run
+        for run in runs
+    ]
+
+
+@dataclass(frozen=True)
+class EnergySum:
+    """Runs added up.
+
+    Attributes:
+        runs, known: number of runs, and of those whose energy is known.
+        seconds, cpu_s: of runs whose end is known.
+        known_j: joules of the runs that are known; None if none is.
+        energy_j: of all; None if one is unknown.
+        sources: number of runs by source.
+    """
+
+    runs: int
+    known: int
+    seconds: float
+    cpu_s: float
+    known_j: float | None
+    energy_j: float | None
+    sources: Mapping[str, int]
+
+
+def summed(runs: Iterable[JobRun]) -> EnergySum:
+    """Add runs up. The energy of all is unknown once that of one is."""
+    every = list(runs)
+    known = [run.energy_j for run in every if run.energy_j is not None]
+    sources: dict[str, int] = {}
+    for run in every:
+        sources[run.source] = sources.get(run.source, 0) + 1
+    joules = sum(known) if known else None
+    return EnergySum(
+        runs=len(every),
+        known=len(known),
+        seconds=sum(run.seconds or 0.0 for run in every),
+        cpu_s=sum(run.cpu_s or 0.0 for run in every),
+        known_j=joules,
+        energy_j=joules if len(known) == len(every) else None,
+        sources=sources,
+    )
+
+
+def by_rule(runs: Iterable[JobRun]) -> dict[str, list[JobRun]]:
+    """Return runs by rule, in the order of their first runs."""
+    found: dict[str, list[JobRun]] = {}
+    for run in runs:
+        found.setdefault(run.rule, []).append(run)
+    return found
+
+
+def number_of_jobs(runs: Iterable[JobRun]) -> int:
+    """Return the number of jobs that runs belong to."""
+    return len({(run.rule, tuple(run.output), tuple(run.wildcards.items())) for run in runs})
