@@ -109,7 +109,8 @@ def print_summary(arguments: argparse.Namespace) -> int:
     """Print the numbers of a log."""
     from longwatt.energy.reduction import reduce  # numpy is needed only here
 
-    found = reduce.summarize_log(arguments.logs, arguments.watts_per_core)
+    watts = rated.watts_setting({rated.WATTS_KEY: arguments.watts_per_core})
+    found = reduce.summarize_log(arguments.logs, watts)
     print(json.dumps(found, indent=1, allow_nan=False) if arguments.json else _text(found))
     return 0
 
@@ -238,9 +239,8 @@ def parser() -> argparse.ArgumentParser:
     listing_jobs = verbs.add_parser("jobs", help="print the energy of a metered workflow's jobs")
     listing_jobs.add_argument("folder", type=Path, nargs="?", default=Path("energy"))
     listing_jobs.add_argument("--json", action="store_true", help="print JSON")
-    listing_jobs.add_argument(
-        "--watts-per-core", type=watts_option, default=rated.AUTO_WATTS, help=estimate
-    )
+    as_metered = "W, auto or none (default: as the workflow was metered)"
+    listing_jobs.add_argument("--watts-per-core", type=watts_option, help=as_metered)
     verbs.add_parser("meters", help="print what energy rests on here, without a meter too")
     return made
 

@@ -18,14 +18,12 @@ from matplotlib.figure import Figure
 
 from longwatt import command_line
 from longwatt.energy.log import LogError
-from longwatt.energy.rated import AUTO_WATTS
 from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, MEASURED_SOURCES, NO_SOURCE
 from longwatt.energy.workflows import runs as jobs
 from longwatt.energy.workflows.options import watts_option
 from longwatt.energy.workflows.runs import EnergySum, JobRun
 from longwatt.energy.workflows.words import WORD_COLUMNS, rows_in_words, source_in_words
 from longwatt.files import whole_file
-from longwatt.gpus.leases import say_on_stderr
 from longwatt.layout import drawing
 from longwatt.layout.escaping import in_csv
 from longwatt.layout.pages import Section, Table, as_html
@@ -34,6 +32,10 @@ from longwatt.layout.wording import ESTIMATED, LISTED, NA, duration, number
 PAGE_NAME, FIGURE, RULES_TABLE, JOBS_TABLE = "energy.html", "energy", "rules.csv", "jobs.csv"
 MOST_BARS = 25
 COLOURS = {jobs.KEPT: "#35608d", jobs.REDONE: "#8fb8de", "lost": "#b2182b"}
+NO_RUN = (
+    "No job has run since this workflow is metered: its results were there before. Their energy is "
+    "unknown. It is metered as soon as a job runs again."
+)
 NOT_COUNTED = (
     "Snakemake itself, idle machines, memory, disks, networks and cooling are not counted. Jobs "
     "that ask for no GPU (a resource named gpu) are counted on processors alone."
@@ -52,18 +54,21 @@ def write_workflow_energy(
 
     Args:
         folder: the meter's.
-        watts_per_core: `auto`, `none` or watts.
+        watts_per_core: `auto`, `none` or watts; None is as the workflow was metered.
         grams_per_kwh: of CO2e; None shows none.
 
-    Raises:
-        longwatt.energy.log.LogError: there is no ledger.
+    A workflow whose results were all there before it was metered gets a page that says so.
     """
-    runs = jobs.read_runs(folder, watts_per_core)
+    try:
+        runs = jobs.read_runs(folder, watts_per_core)
+        parts = sections(runs, grams_per_kwh)
+    except LogError:
+        runs, parts = [], [Section("", [NO_RUN])]
     rules = [_rule_row(name, own, grams_per_kwh) for name, own in jobs.by_rule(runs).items()]
     _write_csv(folder / RULES_TABLE, rules)
     _write_csv(folder / JOBS_TABLE, [_job_row(run, grams_per_kwh) for run in runs])
     with whole_file(folder / PAGE_NAME) as stream:
-        stream.write(as_html("Energy of this workflow", sections(runs, grams_per_kwh)))
+        stream.write(as_html("Energy of this workflow", parts))
     with drawing.look():
         drawing.save(draw_rules(runs), folder / FIGURE)
 
@@ -85,7 +90,10 @@ def draw_rules(runs: Sequence[JobRun]) -> Figure:
     """Draw each rule's energy as a bar, parted into what was kept, redone and lost."""
     found = {name: _parts(own) for name, own in jobs.by_rule(runs).items()}
     names = sorted(found, key=lambda name: -sum(found[name].values()))[:MOST_BARS]
-    figure, (axis,) = drawing.panels(1, 1.2 + 0.32 * len(names))
+    figure, (axis,) = drawing.panels(1, 1.2 + 0.32 * max(2, len(names)))
+    if not names:
+        drawing.leave_empty(axis, "no job was metered")
+        return figure
     left = [0.0] * len(names)
     for part, colour in COLOURS.items():
         values = [found[name].get(part, 0.0) / J_PER_KWH for name in names]
@@ -228,7 +236,7 @@ def _kwh(joules: float | None) -> float | None:
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with whole_file(path, newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else ["rule"])
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
@@ -243,14 +251,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line that the module's docstring describes."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.report.workflow_energy")
     parser.add_argument("folder", type=Path, help="the meter's folder, which holds jobs/")
-    parser.add_argument("--watts-per-core", type=watts_option, default=AUTO_WATTS)
+    parser.add_argument("--watts-per-core", type=watts_option)
     parser.add_argument("--grams-per-kwh", type=command_line.number_from_zero)
     given = parser.parse_args(arguments)
-    try:
-        write_workflow_energy(given.folder, given.watts_per_core, given.grams_per_kwh)
-    except LogError as error:
-        say_on_stderr(str(error))
-        return 2
+    write_workflow_energy(given.folder, given.watts_per_core, given.grams_per_kwh)
     return 0
 
 

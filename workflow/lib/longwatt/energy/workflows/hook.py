@@ -165,6 +165,7 @@ def _begin(given: Mapping[str, Any]) -> JobMeter | None:
         "output": [str(path) for path in given["output"]],
         "threads": given["threads"],
         "resources": dict(given["resources"].items()),
+        "watts_per_core": settings.watts_per_core,
     }
     job = JobMeter(settings.folder, facts, in_process=bool(rule.is_run))
     with _active_lock:

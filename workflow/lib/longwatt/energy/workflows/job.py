@@ -36,6 +36,7 @@ JOBS = "jobs"  # folder of the ledgers: RULE/WILDCARDS-DIGEST.jsonl
 SUFFIX = ".jsonl"
 LEDGER = re.compile(r"-[0-9a-f]{8}\.jsonl$")  # of ledgers; recorders' logs stand beside them
 RECORDER_AFTER_S = 1.0  # a shorter run is known by its CPU time alone, and a recorder takes 0.2 s
+LEDGER_FACTS = ("rule", "wildcards", "output", "threads", "watts_per_core")
 NAME_LETTERS = 60  # of wildcards in a file's name; the digest behind them tells jobs apart
 GPU_RESOURCE = re.compile(r"gpu", re.IGNORECASE)
 
@@ -45,7 +46,8 @@ class JobMeter:
 
     Args:
         folder: of all ledgers, absolute.
-        facts: rule, wildcards (a mapping), output (paths), threads, resources (a mapping).
+        facts: rule, wildcards (a mapping), output (paths), threads, resources (a mapping), and
+            watts_per_core for an estimate.
         in_process: whether its work is Python in this very process (a `run:` rule), whose CPU time
             is the job's. The CPU time of others is that of the commands that they start.
     """
@@ -66,17 +68,18 @@ class JobMeter:
         self._ledger.parent.mkdir(parents=True, exist_ok=True)
         self._number = 1 + _runs_in(self._ledger)
         self._gpus, problem = gpus_of(self._facts["resources"])
-        self._before_s = own_cpu_s()
+        self._before_s = own_cpu_s() if self._in_process else 0.0
         self._start_ns = time.monotonic_ns()
         line = {
             "started": self._number,
-            **{name: self._facts[name] for name in ("rule", "wildcards", "output", "threads")},
+            **{name: self._facts[name] for name in LEDGER_FACTS},
             "t": self._start_ns,
             "wall_time_s": time.time(),
             "boot_id": boot_id(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "processor": processor_facts(),
+            "cpu_before_s": self._before_s,  # of the process that a recorder watches
             "gpus": self._gpus,
             "gpu_problem": problem,
         }

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 
 from longwatt.command_line import positive_number
-from longwatt.energy.rated import AUTO_WATTS, NO_WATTS, WATTS_KEY, watts_setting
+from longwatt.energy.rated import AUTO_WATTS, NO_WATTS
 
 CHANGES_NO_RESULT = "It reads command lines."
 
 
-def watts_option(text: str) -> float | str | None:
-    """Read watts of a busy core: `auto`, `none` (then None) or a number of watts."""
+def watts_option(text: str) -> float | str:
+    """Read watts of a busy core: `auto`, `none` or a number of watts."""
     if text in (AUTO_WATTS, NO_WATTS):
-        return watts_setting({WATTS_KEY: text})
+        return text
     try:
         return positive_number(text)
     except argparse.ArgumentTypeError:

@@ -16,8 +16,9 @@ from typing import Any
 
 from longwatt.energy.flags import of_energy
 from longwatt.energy.log import LogError, log_parts
-from longwatt.energy.rated import AUTO_WATTS, NO_WATTS, rate
-from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, NO_SOURCE, summarize_log
+from longwatt.energy.rated import WATTS_KEY, rate, watts_setting
+from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, NO_SOURCE, reduce_log
+from longwatt.energy.reduction.segments import read_log
 from longwatt.energy.workflows.job import JOBS, LEDGER, SUFFIX, recording_of
 from longwatt.files import json_lines
 
@@ -29,6 +30,8 @@ LOST_STATES = (FAILED, DIED)  # their work is in no result
 SHARED = "shared"  # a flag: another job ran on the same GPU meanwhile
 PARTIAL = "partial"  # a flag: up to when its recorder could write
 PROCESSORS = "processors"
+SHARED_PROCESS = "its CPU time is unknown: it ran in one process with another job"
+KILLED_EARLY = "it was killed before its recorder wrote anything"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class JobRun:
         state: KEPT (its output is the present one), REDONE (a later run made it again), FAILED, or
             DIED (nobody was left to write its end).
         seconds: None where its end is unknown.
-        cpu_s: CPU seconds; None where they are no job's alone or its end is unknown.
+        cpu_s: CPU seconds, of a run that was killed as far as its recorder saw them; None where they
+            are no job's alone.
         energy_j: None is unknown.
         source: as in summaries of logs: nvml_counter, nvml_power_integral, rapl, estimate, none.
         basis: what the estimate rests on, or why the energy is unknown.
@@ -71,12 +75,12 @@ class JobRun:
         return None if self.energy_j is None else self.energy_j / J_PER_KWH
 
 
-def read_runs(folder: Path, watts_per_core: float | str | None = AUTO_WATTS) -> list[JobRun]:
+def read_runs(folder: Path, watts_per_core: float | str | None = None) -> list[JobRun]:
     """Return all runs that a workflow's meter has seen, by the time of their beginning.
 
     Args:
         folder: of the meter.
-        watts_per_core: `auto`, a number, or `none` or None, for estimates.
+        watts_per_core: `auto`, `none` or a number, for estimates; None is each run's own setting.
 
     Raises:
         LogError: there is no ledger.
@@ -113,12 +117,16 @@ def _state(end: Mapping[str, Any] | None) -> str:
 
 
 def _run(
-    ledger: Path, start: Mapping[str, Any], end: Mapping[str, Any], state: str, watts: float | str | None
+    ledger: Path,
+    start: Mapping[str, Any],
+    end: Mapping[str, Any],
+    state: str,
+    watts: float | str | None,
 ) -> JobRun:
-    setting = None if watts == NO_WATTS else watts
-    recorded = _recorded(recording_of(ledger, start["started"]), None if end else setting)
     seconds = end.get("s")
-    ran_s = math.inf if seconds is None else seconds
+    recorded = _recorded(recording_of(ledger, start["started"]))
+    last_s = recorded.get("last_cpu_s")
+    seen_s = None if last_s is None else max(0.0, last_s - start["cpu_before_s"])
     run = JobRun(
         rule=start["rule"],
         wildcards=start["wildcards"],
@@ -128,44 +136,43 @@ def _run(
         host=start["host"],
         boot_id=start["boot_id"],
         wall_time_s=start["wall_time_s"],
-        window_ns=(start["t"], start["t"] + ran_s * 1e9),
+        window_ns=(start["t"], start["t"] + (math.inf if seconds is None else seconds * 1e9)),
         seconds=seconds,
-        cpu_s=end.get("cpu_s"),
+        cpu_s=end["cpu_s"] if end else seen_s,
         energy_j=None,
         source=NO_SOURCE,
         basis="",
         devices=start["gpus"] or [PROCESSORS],
+        flags=() if end else (PARTIAL,),
     )
     if recorded.get("measured"):
-        flags = [*of_energy(recorded, seconds), *([] if end else [PARTIAL])]
+        flags = [*of_energy(recorded, seconds), *run.flags]
         return replace(run, **_energy(recorded["energy_j"], recorded["energy_source"], "", flags))
     if start["gpus"] or start["gpu_problem"]:
         return replace(run, basis=start["gpu_problem"] or _why(recorded))
-    if not end:
-        known = recorded.get("energy_j")
-        basis = recorded.get("watts_basis") or "killed before its recorder wrote anything"
-        source = NO_SOURCE if known is None else ESTIMATE
-        return replace(run, **_energy(known, source, basis, [] if known is None else [PARTIAL]))
-    rating = rate(setting, start["processor"])
     if run.cpu_s is None:
-        return replace(run, basis="its CPU time is unknown: it shared a process with another job")
+        return replace(run, basis=SHARED_PROCESS if end else KILLED_EARLY)
+    wanted = start["watts_per_core"] if watts is None else watts
+    rating = rate(watts_setting({WATTS_KEY: wanted}), start["processor"])
     if rating.watts is None:
         return replace(run, basis=rating.basis)
-    return replace(run, **_energy(run.cpu_s * rating.watts, ESTIMATE, rating.basis, []))
+    return replace(run, **_energy(run.cpu_s * rating.watts, ESTIMATE, rating.basis, run.flags))
 
 
 def _energy(joules: float | None, source: str, basis: str, flags: Sequence[str]) -> dict[str, Any]:
     return {"energy_j": joules, "source": source, "basis": basis, "flags": tuple(flags)}
 
 
-def _recorded(log: Path, watts: float | str | None) -> dict[str, Any]:
+def _recorded(log: Path) -> dict[str, Any]:
     """Return the facts of a run's recorder, none where it had none."""
     if not log_parts(log):
         return {}
     try:
-        return summarize_log([log], watts)
+        found = read_log([log])
     except LogError as error:
         return {"problems": [str(error)]}
+    read = [value for segment in found.segments for value in segment.of("cpu_s").values]
+    return {**reduce_log(found, None), "last_cpu_s": float(read[-1]) if read else None}
 
 
 def _why(recorded: Mapping[str, Any]) -> str:

@@ -41,4 +41,4 @@ rule longwatt_energy:
     params:
         command=_energy.settings.command,
     shell:
-        "{params.command} >{log} 2>&1"
+        "{params.command} >{log:q} 2>&1"
