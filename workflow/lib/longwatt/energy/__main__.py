@@ -227,7 +227,12 @@ def parser() -> argparse.ArgumentParser:
     visible = "UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
     option("--gpus", default=VISIBLE_GPUS, help=visible)
     option("--interval-s", type=_interval, default=0.1, help="mean time between samples (0.1)")
-    option("--idle-s", type=command_line.number_from_zero, default=IDLE_AFTER_S, help="idle before and after (2)")
+    option(
+        "--idle-s",
+        type=command_line.number_from_zero,
+        default=IDLE_AFTER_S,
+        help="idle before and after (2)",
+    )
     option("--label", default="", help="name in the log (default: the command)")
     marking = verbs.add_parser("mark", help="begin a phase of the metered command that runs this")
     marking.add_argument("name")
@@ -235,7 +240,9 @@ def parser() -> argparse.ArgumentParser:
     printing.add_argument("logs", type=Path, nargs="+", metavar="energy.jsonl")
     printing.add_argument("--json", action="store_true", help="print JSON")
     estimate = "of an estimate where nothing was measured: W, auto (the default) or none"
-    printing.add_argument("--watts-per-core", type=watts_option, default=rated.AUTO_WATTS, help=estimate)
+    printing.add_argument(
+        "--watts-per-core", type=watts_option, default=rated.AUTO_WATTS, help=estimate
+    )
     listing_jobs = verbs.add_parser("jobs", help="print the energy of a metered workflow's jobs")
     listing_jobs.add_argument("folder", type=Path, nargs="?", default=Path("energy"))
     listing_jobs.add_argument("--json", action="store_true", help="print JSON")

@@ -77,11 +77,15 @@ def sections(runs: Sequence[JobRun], grams_per_kwh: float | None) -> list[Sectio
     """Return the page's sections: the whole, rules, jobs, and how it was counted."""
     by_rule = jobs.by_rule(runs)
     largest = sorted(runs, key=lambda run: -(run.energy_j or 0.0))[:LISTED]
-    listed = "All runs" if len(largest) == len(runs) else f"The {LISTED} runs of most energy"
+    few = f"The {LISTED} runs of most energy of {len(runs)}; {JOBS_TABLE} has all."
+    listed = "All runs, those of most energy first." if len(largest) == len(runs) else few
     return [
         Section("", [_whole(runs, grams_per_kwh)]),
         Section("By rule", [Table([_told_rule(*one) for one in by_rule.items()], WORD_COLUMNS)]),
-        Section("By job", [f"{listed}; {JOBS_TABLE} has all.", Table(rows_in_words(largest), WORD_COLUMNS)]),
+        Section(
+            "By job",
+            [listed, Table(rows_in_words(largest), WORD_COLUMNS)],
+        ),
         Section("How it was counted", [METHOD, *_bases(runs), NOT_COUNTED]),
     ]
 

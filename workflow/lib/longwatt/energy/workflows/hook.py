@@ -103,8 +103,8 @@ def meter(
 def install(executor: Any, shell: Any) -> None:
     """Count in Snakemake's modules `snakemake.executors.local` and `snakemake.shell`."""
     wrapper, commands = getattr(executor, "run_wrapper", None), getattr(shell, "sp", None)
-    known = wrapper is not None and commands is not None
-    if not known or not set(inspect.signature(wrapper).parameters) >= NEEDED:
+    takes = set(inspect.signature(wrapper).parameters) if wrapper is not None else set()
+    if wrapper is None or commands is None or not takes >= NEEDED:
         _warn("this version of Snakemake runs jobs in another way than longwatt knows")
         return
     executor.run_wrapper = _metered(wrapper)

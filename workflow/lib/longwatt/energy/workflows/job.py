@@ -29,6 +29,7 @@ from longwatt.energy.sidecar import Sidecar
 from longwatt.files import json_lines
 from longwatt.gpus import listing
 from longwatt.gpus.listing import GpuError
+from longwatt.processes import identified
 
 CHANGES_NO_RESULT = "It meters jobs of other workflows beside their work."
 
@@ -77,7 +78,7 @@ class JobMeter:
             "wall_time_s": time.time(),
             "boot_id": boot_id(),
             "host": socket.gethostname(),
-            "pid": os.getpid(),
+            "snakemake": identified(os.getpid()),
             "processor": processor_facts(),
             "cpu_before_s": self._before_s,  # of the process that a recorder watches
             "gpus": self._gpus,
@@ -121,7 +122,9 @@ class JobMeter:
                 self._starting.cancel()
         if self._sidecar is not None:
             self._sidecar.close(status)
-        append(self._ledger, {"ended": self._number, "s": seconds, "cpu_s": cpu_s, "status": status})
+        append(
+            self._ledger, {"ended": self._number, "s": seconds, "cpu_s": cpu_s, "status": status}
+        )
 
     def _cpu_s(self) -> float | None:
         if self._in_process:
@@ -153,7 +156,7 @@ def ledger_path(folder: Path, facts: Mapping[str, Any]) -> Path:
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     words = "_".join(map(str, facts["wildcards"].values()))
     name = re.sub(r"[^A-Za-z0-9.=+-]+", "_", words)[:NAME_LETTERS].strip("._") or "job"
-    return folder / JOBS / facts["rule"] / f"{name}-{digest}{SUFFIX}"
+    return folder / JOBS / str(facts["rule"]) / f"{name}-{digest}{SUFFIX}"
 
 
 def recording_of(ledger: Path, number: int) -> Path:

@@ -21,15 +21,16 @@ from longwatt.energy.reduction.reduce import ESTIMATE, J_PER_KWH, NO_SOURCE, red
 from longwatt.energy.reduction.segments import read_log
 from longwatt.energy.workflows.job import JOBS, LEDGER, SUFFIX, recording_of
 from longwatt.files import json_lines
+from longwatt.processes import is_alive
 
 CHANGES_NO_RESULT = "It sums up the energy of other workflows."
 
-KEPT, REDONE, FAILED, DIED = "kept", "redone", "failed", "killed"
-STATES = (KEPT, REDONE, FAILED, DIED)
+KEPT, REDONE, FAILED, DIED, RUNNING = "kept", "redone", "failed", "killed", "running"
+STATES = (KEPT, REDONE, FAILED, DIED, RUNNING)
 LOST_STATES = (FAILED, DIED)  # their work is in no result
 SHARED = "shared"  # a flag: another job ran on the same GPU meanwhile
 PARTIAL = "partial"  # a flag: up to when its recorder could write
-PROCESSORS = "processors"
+PROCESSORS, GPUS = "processors", "GPUs"  # as a run's devices; the latter could not be found
 SHARED_PROCESS = "its CPU time is unknown: it ran in one process with another job"
 KILLED_EARLY = "it was killed before its recorder wrote anything"
 
@@ -40,11 +41,11 @@ class JobRun:
 
     Attributes:
         number: from 1, over retries and resumed workflows.
-        state: KEPT (its output is the present one), REDONE (a later run made it again), FAILED, or
-            DIED (nobody was left to write its end).
+        state: KEPT (its output is the present one), REDONE (a later run made it again), FAILED,
+            DIED (nobody was left to write its end), or RUNNING.
         seconds: None where its end is unknown.
-        cpu_s: CPU seconds, of a run that was killed as far as its recorder saw them; None where they
-            are no job's alone.
+        cpu_s: CPU seconds, of a killed run as far as its recorder saw them; None where they are no
+            job's alone.
         energy_j: None is unknown.
         source: as in summaries of logs: nvml_counter, nvml_power_integral, rapl, estimate, none.
         basis: what the estimate rests on, or why the energy is unknown.
@@ -100,20 +101,20 @@ def _runs(ledger: Path, watts_per_core: float | str | None) -> list[JobRun]:
     lines = json_lines(ledger.read_text(encoding="utf-8", errors="replace"))
     starts = [line for line in lines if isinstance(line, dict) and "started" in line]
     ends = {line["ended"]: line for line in lines if isinstance(line, dict) and "ended" in line}
-    states = [_state(ends.get(start["started"])) for start in starts]
-    last = len(starts) - 1
     found = []
-    for place, (start, state) in enumerate(zip(starts, states, strict=True)):
-        told = REDONE if state == KEPT and place < last else state
+    for start in starts:
         end = ends.get(start["started"], {})
-        found.append(_run(ledger, start, end, told, watts_per_core))
+        state = _state(start, end, last=start is starts[-1])
+        found.append(_run(ledger, start, end, state, watts_per_core))
     return found
 
 
-def _state(end: Mapping[str, Any] | None) -> str:
-    if end is None:
-        return DIED
-    return KEPT if end["status"] == 0 else FAILED
+def _state(start: Mapping[str, Any], end: Mapping[str, Any], last: bool) -> str:
+    if not end:
+        return RUNNING if last and is_alive(start["snakemake"]) else DIED
+    if end["status"] != 0:
+        return FAILED
+    return KEPT if last else REDONE
 
 
 def _run(
@@ -142,7 +143,7 @@ def _run(
         energy_j=None,
         source=NO_SOURCE,
         basis="",
-        devices=start["gpus"] or [PROCESSORS],
+        devices=start["gpus"] or ([GPUS] if start["gpu_problem"] else [PROCESSORS]),
         flags=() if end else (PARTIAL,),
     )
     if recorded.get("measured"):
@@ -185,7 +186,7 @@ def _without_shared_gpus(runs: Sequence[JobRun]) -> list[JobRun]:
     by_gpu: dict[tuple[str | None, str], list[JobRun]] = defaultdict(list)
     for run in runs:
         for device in run.devices:
-            if device != PROCESSORS:
+            if device not in (PROCESSORS, GPUS):
                 by_gpu[run.boot_id, device].append(run)
     shared: set[int] = set()
     for users in by_gpu.values():
