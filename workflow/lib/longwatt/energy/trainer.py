@@ -6,8 +6,8 @@
 
 Every log of the Trainer gets keys such as `energy/train_kwh`, which its integrations (trackio,
 MLflow, W&B, ...) then show. An estimate has keys `energy_estimated/...` instead. What is unknown
-has no key. `energy.jsonl` in the output folder holds the whole log, which `python -m longwatt.energy
-summarize` reads.
+has no key. The whole log is `energy.jsonl` in the output folder, for `python -m longwatt.energy
+summarize`.
 """
 
 from __future__ import annotations
