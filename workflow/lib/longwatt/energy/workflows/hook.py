@@ -93,8 +93,11 @@ def meter(
         return
     watts, grams = _watts(watts_per_core), _grams(grams_per_kwh)
     chosen = MeterSettings(Path(folder).resolve(), folder, watts, grams)
-    if workflow.default_target is None:
-        raise MeterError("no rule stands before meter(workflow); write it at the Snakefile's end")
+    if workflow.default_target is None:  # an include does not set it
+        first = next(iter(workflow.rules), None)
+        if first is None:
+            raise MeterError("no rule precedes meter(workflow); write it at the Snakefile's end")
+        workflow.default_target = first.name
     settings = chosen
     workflow.include(str(RULES))
     _join_default_target(workflow)
@@ -207,10 +210,13 @@ def awaited(workflow: Any) -> list[Any]:
 def _join_default_target(workflow: Any) -> None:
     """Let the page belong to the default target, or be it where that makes files itself."""
     target, report = (workflow.get_rule(n) for n in (workflow.default_target, REPORT_RULE))
-    if target.output or not target.input:
-        workflow.default_target = REPORT_RULE
+    page = str(report.output[0])
+    collects = target.input and not target.output
+    # A module's rule may have a prefix, which its inputs get and the page does not.
+    if collects and target.apply_path_modifier(page, target.input_modifier, "input") == page:
+        target.set_input(page)
     else:
-        target.set_input(report.output[0])
+        workflow.default_target = REPORT_RULE
 
 
 def _watts(value: float | str) -> float | str:
