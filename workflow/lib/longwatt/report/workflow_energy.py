@@ -101,6 +101,8 @@ def draw_rules(runs: Sequence[JobRun]) -> Figure:
     left = [0.0] * len(names)
     for part, colour in COLOURS.items():
         values = [found[name].get(part, 0.0) / J_PER_KWH for name in names]
+        if part != jobs.KEPT and not any(values):
+            continue
         axis.barh(names, values, left=left, color=colour, label=part)
         left = [a + b for a, b in zip(left, values, strict=True)]
     axis.invert_yaxis()
