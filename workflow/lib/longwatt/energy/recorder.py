@@ -252,10 +252,18 @@ class Pipe:
             if word == "end":
                 status = int(value) if value else None
                 return {"end": "completed" if status == 0 else "failed", "status": status}
-            with contextlib.suppress(OSError):  # the process is gone already
-                self._pidfd = os.pidfd_open(int(value))
-                self._poll.register(self._pidfd, select.POLLIN)
+            self.watch(int(value))
         return None
+
+    def watch(self, pid: int) -> None:
+        """Watch a process instead of an earlier one."""
+        if self._pidfd is not None:
+            self._poll.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        with contextlib.suppress(OSError):  # the process is gone already
+            self._pidfd = os.pidfd_open(pid)
+            self._poll.register(self._pidfd, select.POLLIN)
 
     def _watched_is_gone(self) -> Mapping[str, Any] | None:
         assert self._pidfd is not None
@@ -282,7 +290,10 @@ def main() -> int:
         return 2
     facts = {name: getattr(recorder, name) for name in ("refused", "metered", "unmetered")}
     _answer({"error": None, **facts})
-    recorder.run(Pipe(0))
+    pipe = Pipe(0)
+    if order.cpu_of is not None:  # its starter may be killed before it can name a process
+        pipe.watch(order.cpu_of)
+    recorder.run(pipe)
     return 0
 
 
