@@ -285,4 +285,4 @@ def test_the_line_of_the_guide_is_the_one_that_the_package_offers():
     from longwatt.energy import meter
 
     assert meter is hook.meter
-    assert Path(hook.RULES).is_file()
+    assert Path(hook.ENERGY_RULES).is_file()

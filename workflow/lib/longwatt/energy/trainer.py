@@ -5,9 +5,9 @@
     trainer = Trainer(..., callbacks=[EnergyCallback()])
 
 Every log of the Trainer gets keys such as `energy/train_kwh`, which its integrations (trackio,
-MLflow, W&B, ...) then show. An estimate has keys `energy_estimated/...` instead. What is unknown
-has no key. The whole log is `energy.jsonl` in the output folder, for `python -m longwatt.energy
-summarize`.
+MLflow, W&B, ...) then show. An estimate has keys `energy_estimated/...` instead. Unknown
+energy has no key. The whole log is `energy.jsonl` in the output folder, which `longwatt energy
+summarize` reads.
 """
 
 from __future__ import annotations
@@ -33,14 +33,12 @@ from longwatt.energy.sidecar import Sidecar
 from longwatt.gpus import listing
 from longwatt.processes import cpu_seconds
 
-CHANGES_NO_RESULT = "It meters trainings of Hugging Face's Trainer, which makes no result here."
-
-LOG_NAME, APART = "energy", "energy_apart"  # of a training, and of what runs outside one
-LOAD, TRAIN, VALIDATION, CHECKPOINT, FINISH = "load", "train", "validation", "checkpoint", "finish"
+LOG_NAME, APART_LOG = "energy", "energy_apart"  # of a training, and of what runs outside one
+LOAD, TRAIN, EVALUATION, CHECKPOINT, FINISH = "load", "train", "validation", "checkpoint", "finish"
 PREDICTION = "generate"
 # Phases as people who use the Trainer call them. In the log they have a study's names.
-KEYS = {
-    TRAIN: "train", VALIDATION: "evaluation", CHECKPOINT: "saving", PREDICTION: "prediction",
+LOG_KEYS = {
+    TRAIN: "train", EVALUATION: "evaluation", CHECKPOINT: "saving", PREDICTION: "prediction",
 }  # fmt: skip
 J_OF_KWH = 3.6e6
 CALLERS = 8  # of an event that are looked at; the handler is among the first four
@@ -48,7 +46,7 @@ UNSEEN_S = 0.001  # a mark that another one corrects stands for less
 
 
 class EnergyReading(NamedTuple):
-    """Meters at one moment: joules of all GPUs and of the processors' estimate, None if unknown."""
+    """Joules that meters show at one moment, None if unknown."""
 
     at_ns: int
     joules: float | None
@@ -68,7 +66,10 @@ def _callback_class() -> type:
 
 
 def _safe(event: Callable[..., Any]) -> Callable[..., Any]:
-    """Let no failure of a meter stop a training: it is said once, and nothing is metered then."""
+    """Say a failure of a meter once, and meter nothing then.
+
+    It never stops a training.
+    """
 
     @functools.wraps(event)
     def safely(self: EnergyEvents, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -133,9 +134,9 @@ class EnergyEvents:
     def on_prediction_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Begin an evaluation that nothing announced, at its first batch."""
         if self._job is None:
-            self._job = self._begin(args, APART)
-        if self._job.phase not in (VALIDATION, PREDICTION):
-            self._job.go_on(VALIDATION, state.global_step)
+            self._job = self._begin(args, APART_LOG)
+        if self._job.phase not in (EVALUATION, PREDICTION):
+            self._job.go_on(EVALUATION, state.global_step)
 
     @_safe
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
@@ -150,7 +151,7 @@ class EnergyEvents:
     @_safe
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """End an evaluation."""
-        self._evaluated(state, control, VALIDATION)
+        self._evaluated(state, control, EVALUATION)
 
     @_safe
     def on_predict(self, args: Any, state: Any, control: Any, *more: Any, **given: Any) -> None:
@@ -188,7 +189,7 @@ class EnergyEvents:
         if self._job is None:
             return
         if control.should_evaluate:
-            self._job.go_on(VALIDATION, state.global_step)
+            self._job.go_on(EVALUATION, state.global_step)
         elif control.should_save:
             self._job.go_on(CHECKPOINT, state.global_step)
 
@@ -201,7 +202,7 @@ class EnergyEvents:
             self._close(0)
             self.say(job.in_words(self._watts_setting))
         else:
-            saving = control.should_save and what == VALIDATION
+            saving = control.should_save and what == EVALUATION
             self._job.go_on(CHECKPOINT if saving else TRAIN, state.global_step, instead=what)
 
     def _close(self, status: int | None) -> None:
@@ -241,7 +242,13 @@ class _MeteredJob:
         self.go_on(TRAIN, step)
 
     def go_on(self, phase: str, step: int, instead: str | None = None) -> None:
-        """End a phase and begin the next; `instead` is what the ended one turned out to be."""
+        """End a phase and begin the next.
+
+        Args:
+            phase: the next one.
+            step: training step reached.
+            instead: what the ended phase turned out to be.
+        """
         now = self._read()
         if self.phase:
             ended = instead or self.phase
@@ -257,9 +264,11 @@ class _MeteredJob:
     def keys(self, several_nodes: bool) -> dict[str, float]:
         """Return kWh by phase so far, as keys of a log.
 
-        What is unknown has none, nor has what is less than a meter's step.
+        An unknown energy has none, nor has one of less than a meter's step.
         """
-        found = {KEYS[name]: joules for name, joules in self._with_open().items() if name in KEYS}
+        found = {
+            LOG_KEYS[name]: joules for name, joules in self._with_open().items() if name in LOG_KEYS
+        }
         known = {name: joules / J_OF_KWH for name, joules in found.items() if joules}
         if known and None not in found.values():
             known["total"] = sum(known.values())
@@ -288,9 +297,9 @@ class _MeteredJob:
             return f"its energy is unknown ({'; '.join(found['problems'])}); {self.log}"
         phases = found["phases"].items()
         parts = [
-            f"{KEYS[name]} {row['energy_kwh']:.3g}"
+            f"{LOG_KEYS[name]} {row['energy_kwh']:.3g}"
             for name, row in phases
-            if name in KEYS and row["energy_kwh"] and row["duration_s"] > UNSEEN_S
+            if name in LOG_KEYS and row["energy_kwh"] and row["duration_s"] > UNSEEN_S
         ]
         wasted = found["wasted"]["energy_kwh"] if found["wasted"]["duration_s"] else None
         lost = "" if wasted is None else f"; {wasted:.3g} kWh more were lost in earlier attempts"
@@ -328,9 +337,8 @@ class _MeteredJob:
 
 def gpus_of_trainer(args: Any) -> list[str]:
     """Return the UUIDs of the GPUs that a Trainer's processes on this node use."""
-    import torch
-
-    if args.device.type != "cuda":
+    torch: Any = sys.modules.get("torch")  # a Trainer has loaded it
+    if args.device.type != "cuda" or torch is None:
         return []
     count = max(_local_processes(), args.n_gpu)
     first = (args.device.index or 0) if count == 1 else 0
@@ -366,7 +374,7 @@ def _recorder(order: Order, say: Callable[[str], None]) -> Sidecar | None:
 
 
 def _earlier(log: Path, watts: float | str | None) -> dict[str, Any]:
-    """Return the attempts that a log has seen, and the energy of all of them (None: unknown)."""
+    """Return the number of attempts in a log, and what all of them took."""
     if not log_parts(log):
         return {}
     from longwatt.energy.reduction.reduce import reduce_log

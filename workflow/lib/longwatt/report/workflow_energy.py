@@ -31,7 +31,7 @@ from longwatt.layout.wording import ESTIMATED, LISTED, NA, duration, number
 
 PAGE_NAME, FIGURE, RULES_TABLE, JOBS_TABLE = "energy.html", "energy", "rules.csv", "jobs.csv"
 MOST_BARS = 25
-COLOURS = {jobs.KEPT: "#35608d", jobs.REDONE: "#8fb8de", "lost": "#b2182b"}
+COLOURS = {jobs.KEPT_RUN: "#35608d", jobs.REDONE_RUN: "#8fb8de", "lost": "#b2182b"}
 NO_RUN = (
     "No job has run since this workflow is metered: its results were there before. Their energy is "
     "unknown. It is metered as soon as a job runs again."
@@ -61,7 +61,7 @@ def write_workflow_energy(
     """
     try:
         runs = jobs.read_runs(folder, watts_per_core)
-        parts = sections(runs, grams_per_kwh)
+        parts = energy_sections(runs, grams_per_kwh)
     except LogError:
         runs, parts = [], [Section("", [NO_RUN])]
     rules = [_rule_row(name, own, grams_per_kwh) for name, own in jobs.by_rule(runs).items()]
@@ -73,7 +73,7 @@ def write_workflow_energy(
         drawing.save(draw_rules(runs), folder / FIGURE)
 
 
-def sections(runs: Sequence[JobRun], grams_per_kwh: float | None) -> list[Section]:
+def energy_sections(runs: Sequence[JobRun], grams_per_kwh: float | None) -> list[Section]:
     """Return the page's sections: the whole, rules, jobs, and how it was counted."""
     by_rule = jobs.by_rule(runs)
     largest = sorted(runs, key=lambda run: -(run.energy_j or 0.0))[:LISTED]
@@ -101,7 +101,7 @@ def draw_rules(runs: Sequence[JobRun]) -> Figure:
     left = [0.0] * len(names)
     for part, colour in COLOURS.items():
         values = [found[name].get(part, 0.0) / J_PER_KWH for name in names]
-        if part != jobs.KEPT and not any(values):
+        if part != jobs.KEPT_RUN and not any(values):
             continue
         axis.barh(names, values, left=left, color=colour, label=part)
         left = [a + b for a, b in zip(left, values, strict=True)]
@@ -163,7 +163,7 @@ def _sources(total: EnergySum) -> str:
 def _told_rule(name: str, runs: Sequence[JobRun]) -> dict[str, str]:
     whole = jobs.summed(runs)
     lost = jobs.summed(run for run in runs if run.state in jobs.LOST_STATES)
-    redone = jobs.summed(run for run in runs if run.state == jobs.REDONE)
+    redone = jobs.summed(run for run in runs if run.state == jobs.REDONE_RUN)
     return {
         "rule": name,
         "jobs": str(jobs.number_of_jobs(runs)),
@@ -189,7 +189,7 @@ def _bases(runs: Sequence[JobRun]) -> list[str]:
 def _rule_row(name: str, runs: Sequence[JobRun], grams: float | None) -> dict[str, Any]:
     whole = jobs.summed(runs)
     amounts = {
-        state: jobs.summed(run for run in runs if run.state == state) for state in jobs.STATES
+        state: jobs.summed(run for run in runs if run.state == state) for state in jobs.RUN_STATES
     }
     return {
         "rule": name,

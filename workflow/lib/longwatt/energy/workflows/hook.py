@@ -1,4 +1,4 @@
-"""Switch the meter on in a Snakefile: `from longwatt.energy import meter; meter(workflow)`.
+"""Switch the meter of a Snakemake workflow on, from its Snakefile.
 
 Snakemake runs every job by one function and starts every command by one class. Both are replaced
 by ones that do the same and count. They are replaced in each process that reads the Snakefile: on
@@ -25,11 +25,15 @@ from typing import Any
 from longwatt.energy import rated
 from longwatt.energy.workflows.job import JobMeter
 
-CHANGES_NO_RESULT = "It meters jobs of other workflows beside their work."
-
-RULES = Path(__file__).with_name("snakefiles") / "longwatt_energy.smk"
+ENERGY_RULES = Path(__file__).with_name("snakefiles") / "longwatt_energy.smk"
 REPORT_RULE = "longwatt_energy"
-NEEDED = {"job_rule", "output", "wildcards", "threads", "resources"}  # of Snakemake's run_wrapper
+TAKEN_ARGUMENTS = {
+    "job_rule",
+    "output",
+    "wildcards",
+    "threads",
+    "resources",
+}  # of Snakemake's run_wrapper
 
 
 class MeterError(ValueError):
@@ -99,7 +103,7 @@ def meter(
             raise MeterError("no rule precedes meter(workflow); write it at the Snakefile's end")
         workflow.default_target = first.name
     settings = chosen
-    workflow.include(str(RULES))
+    workflow.include(str(ENERGY_RULES))
     _join_default_target(workflow)
 
 
@@ -107,7 +111,7 @@ def install(executor: Any, shell: Any) -> None:
     """Count in Snakemake's modules `snakemake.executors.local` and `snakemake.shell`."""
     wrapper, commands = getattr(executor, "run_wrapper", None), getattr(shell, "sp", None)
     takes = set(inspect.signature(wrapper).parameters) if wrapper is not None else set()
-    if wrapper is None or commands is None or not takes >= NEEDED:
+    if wrapper is None or commands is None or not takes >= TAKEN_ARGUMENTS:
         _warn("this version of Snakemake runs jobs in another way than longwatt knows")
         return
     executor.run_wrapper = _metered(wrapper)
@@ -202,13 +206,13 @@ def _warn(problem: str) -> None:
 
 
 def awaited(workflow: Any) -> list[Any]:
-    """Return all that the default target asks for, or makes where it is more than a collection."""
+    """Return what the default target makes, or else what it asks for."""
     target = workflow.get_rule(workflow.default_target)
     return list(target.output or target.input)
 
 
 def _join_default_target(workflow: Any) -> None:
-    """Let the page belong to the default target, or be it where that makes files itself."""
+    """Let the page belong to the default target, or become it."""
     target, report = (workflow.get_rule(n) for n in (workflow.default_target, REPORT_RULE))
     page = str(report.output[0])
     collects = target.input and not target.output

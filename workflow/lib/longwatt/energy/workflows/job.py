@@ -1,4 +1,4 @@
-"""One job of a workflow around its work: when it ran, its CPU time, and its recorder.
+"""Meter one job of a workflow around its work.
 
 A job's ledger holds two lines of JSON for every run, one when it starts and one when it ends, so
 that a run that was killed is known by its missing end. A recorder joins runs that last, and ends
@@ -30,8 +30,6 @@ from longwatt.files import json_lines
 from longwatt.gpus import listing
 from longwatt.gpus.listing import GpuError
 from longwatt.processes import identified
-
-CHANGES_NO_RESULT = "It meters jobs of other workflows beside their work."
 
 JOBS = "jobs"  # folder of the ledgers: RULE/WILDCARDS-DIGEST.jsonl
 SUFFIX = ".jsonl"
@@ -89,11 +87,11 @@ class JobMeter:
             self.watch(os.getpid())
 
     def share_process(self) -> None:
-        """Note that another job runs within this process, whose CPU time is then no job's alone."""
+        """Note that another job runs in this process, so its CPU time is shared."""
         self._shared = True
 
     def watch(self, pid: int) -> None:
-        """Record a process of the job: at once if it has meters of its own, else if it lasts."""
+        """Record a process of the job, where nothing is metered only if it lasts."""
         with self._lock:
             if self._starting is not None:  # a job's second command: its first is recorded
                 return
@@ -145,13 +143,13 @@ class JobMeter:
 
 
 def own_cpu_s() -> float:
-    """Return the CPU seconds of this process and of all children that it has waited for."""
+    """Return the CPU seconds of this process and all that it waited for."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def ledger_path(folder: Path, facts: Mapping[str, Any]) -> Path:
-    """Return the ledger of a job: the same for all its runs, and no other job's."""
+    """Return the ledger that all runs of a job share."""
     identity = repr((facts["rule"], sorted(facts["wildcards"].items()), list(facts["output"])))
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     words = "_".join(map(str, facts["wildcards"].values()))
@@ -165,7 +163,7 @@ def recording_of(ledger: Path, number: int) -> Path:
 
 
 def gpus_of(resources: Mapping[str, Any]) -> tuple[Sequence[str], str | None]:
-    """Return the UUIDs of a job's GPUs, and why there are none where it asks for some.
+    """Return the UUIDs of a job's GPUs, or why they are not found.
 
     A job has GPUs if one of its resources says so by its name (`gpu`, `nvidia_gpu`, ...), or by a
     text (`gres="gpu:1"`). They are those that CUDA_VISIBLE_DEVICES leaves.

@@ -7,8 +7,6 @@ import argparse
 from longwatt.command_line import positive_number
 from longwatt.energy.rated import AUTO_WATTS, NO_WATTS
 
-CHANGES_NO_RESULT = "It reads command lines."
-
 
 def watts_option(text: str) -> float | str:
     """Read watts of a busy core: `auto`, `none` or a number of watts."""

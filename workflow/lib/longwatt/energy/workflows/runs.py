@@ -23,13 +23,17 @@ from longwatt.energy.workflows.job import JOBS, LEDGER, SUFFIX, recording_of
 from longwatt.files import json_lines
 from longwatt.processes import is_alive
 
-CHANGES_NO_RESULT = "It sums up the energy of other workflows."
-
-KEPT, REDONE, FAILED, DIED, RUNNING = "kept", "redone", "failed", "killed", "running"
-STATES = (KEPT, REDONE, FAILED, DIED, RUNNING)
-LOST_STATES = (FAILED, DIED)  # their work is in no result
-SHARED = "shared"  # a flag: another job ran on the same GPU meanwhile
-PARTIAL = "partial"  # a flag: up to when its recorder could write
+KEPT_RUN, REDONE_RUN, FAILED_RUN, DIED_RUN, RUNNING_RUN = (
+    "kept",
+    "redone",
+    "failed",
+    "killed",
+    "running",
+)
+RUN_STATES = (KEPT_RUN, REDONE_RUN, FAILED_RUN, DIED_RUN, RUNNING_RUN)
+LOST_STATES = (FAILED_RUN, DIED_RUN)  # their work is in no result
+SHARED_GPU = "shared"  # a flag: another job ran on the same GPU meanwhile
+PARTIAL_RUN = "partial"  # a flag: up to when its recorder could write
 PROCESSORS, GPUS = "processors", "GPUs"  # as a run's devices; the latter could not be found
 SHARED_PROCESS = "its CPU time is unknown: it ran in one process with another job"
 KILLED_EARLY = "it was killed before its recorder wrote anything"
@@ -41,8 +45,8 @@ class JobRun:
 
     Attributes:
         number: from 1, over retries and resumed workflows.
-        state: KEPT (its output is the present one), REDONE (a later run made it again), FAILED,
-            DIED (nobody was left to write its end), or RUNNING.
+        state: KEPT_RUN (its output is the present one), REDONE_RUN (a later run made it again),
+            FAILED_RUN, DIED_RUN (nobody was left to write its end), or RUNNING_RUN.
         seconds: None where its end is unknown.
         cpu_s: CPU seconds, of a killed run as far as its recorder saw them; None where they are no
             job's alone.
@@ -111,10 +115,10 @@ def _runs(ledger: Path, watts_per_core: float | str | None) -> list[JobRun]:
 
 def _state(start: Mapping[str, Any], end: Mapping[str, Any], last: bool) -> str:
     if not end:
-        return RUNNING if last and is_alive(start["snakemake"]) else DIED
+        return RUNNING_RUN if last and is_alive(start["snakemake"]) else DIED_RUN
     if end["status"] != 0:
-        return FAILED
-    return KEPT if last else REDONE
+        return FAILED_RUN
+    return KEPT_RUN if last else REDONE_RUN
 
 
 def _run(
@@ -144,7 +148,7 @@ def _run(
         source=NO_SOURCE,
         basis="",
         devices=start["gpus"] or ([GPUS] if start["gpu_problem"] else [PROCESSORS]),
-        flags=() if end else (PARTIAL,),
+        flags=() if end else (PARTIAL_RUN,),
     )
     if recorded.get("measured"):
         flags = [*of_energy(recorded, seconds), *run.flags]
@@ -182,7 +186,7 @@ def _why(recorded: Mapping[str, Any]) -> str:
 
 
 def _without_shared_gpus(runs: Sequence[JobRun]) -> list[JobRun]:
-    """Take the energy from runs on a GPU that another run used at the same time."""
+    """Take the energy from runs that shared a GPU at the same time."""
     by_gpu: dict[tuple[str | None, str], list[JobRun]] = defaultdict(list)
     for run in runs:
         for device in run.devices:
@@ -198,7 +202,7 @@ def _without_shared_gpus(runs: Sequence[JobRun]) -> list[JobRun]:
                 reach = run
     why = "another job ran on the same GPU meanwhile, and a meter cannot tell them apart"
     return [
-        replace(run, **_energy(None, NO_SOURCE, why, (SHARED,))) if id(run) in shared else run
+        replace(run, **_energy(None, NO_SOURCE, why, (SHARED_GPU,))) if id(run) in shared else run
         for run in runs
     ]
 

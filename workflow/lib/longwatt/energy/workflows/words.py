@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from longwatt.energy.reduction.reduce import ESTIMATE, MEASURED_SOURCES
 from longwatt.energy.workflows.runs import JobRun
 
-CHANGES_NO_RESULT = "It words the energy of other workflows."
-
-UNKNOWN = "NA"
+UNKNOWN_ENERGY = "NA"
 WORD_COLUMNS = ("rule", "job", "state", "source", "of", "flags")
 
 
@@ -47,4 +45,4 @@ def source_in_words(source: str) -> str:
 
 
 def _number(value: float | None, shape: str) -> str:
-    return UNKNOWN if value is None else format(value, shape)
+    return UNKNOWN_ENERGY if value is None else format(value, shape)

@@ -4,7 +4,9 @@ import importlib as _importlib
 from longwatt.energy.workflows import hook as _energy
 
 # `snakemake.shell` of the package is the class, which hides the module of this name.
-_energy.install(*map(_importlib.import_module, ("snakemake.executors.local", "snakemake.shell")))
+_energy.install(
+    *map(_importlib.import_module, ("snakemake.executors.local", "snakemake.shell"))
+)
 
 
 localrules:
