@@ -14,6 +14,7 @@ import pytest
 from longwatt.energy.workflows.runs import read_runs
 from tests import processors
 from tests.conftest import ROOT, wait_for
+from tests.nvml import FakeGpu, uuid
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2"]
 THREADS = 64  # of the processor in place of this machine's, rated at 205 W
@@ -186,3 +187,23 @@ def test_the_snakefile_of_the_guide_runs(tmp_path):
     (tmp_path / "metered.smk").write_text(f'include: "plain.smk"\n{include}\n')
     said = foreign.snakemake("-s", "metered.smk", "-n", "--forceall")
     assert "longwatt_energy" in said
+
+
+@pytest.mark.long
+def test_a_job_on_a_gpu_is_measured_and_one_beside_it_estimated(tmp_path, machine):
+    machine.has([FakeGpu(high=300), FakeGpu(uuid=uuid(1), high=100)])
+    foreign = Foreign(tmp_path)
+    foreign.environment = {**foreign.environment, **machine.environment()}
+    foreign.environment["CUDA_VISIBLE_DEVICES"] = uuid(1)
+    gpu = 'rule gpu:\n    output: "gpu.txt"\n    resources: gpu=1\n    shell: "{}"\n\n\n'
+    both = 'rule all:\n    input: "gpu.txt", "cpu.txt"\n\n\n'
+    cpu = 'rule cpu:\n    output: "cpu.txt"\n    shell: "touch {output}"\n'
+    (tmp_path / "Snakefile").write_text(
+        both + gpu.format("sleep 6; touch {output}") + cpu + f"{LINE})\n"
+    )
+    foreign.snakemake("--resources", "gpu=1")
+    found = {run.rule: run for run in read_runs(tmp_path / "energy")}
+    assert (found["cpu"].source, found["cpu"].devices) == ("estimate", ["processors"])
+    assert (found["gpu"].source, found["gpu"].devices) == ("nvml_counter", [uuid(1)])
+    # Its recorder takes a moment to begin; the run says so where it is more than a hundredth.
+    assert 0.6 * 100 * 6 <= found["gpu"].energy_j <= 100 * found["gpu"].seconds * 1.02
