@@ -244,7 +244,8 @@ def parser() -> argparse.ArgumentParser:
         "--watts-per-core", type=watts_option, default=rated.AUTO_WATTS, help=estimate
     )
     listing_jobs = verbs.add_parser("jobs", help="print the energy of a metered workflow's jobs")
-    listing_jobs.add_argument("folder", type=Path, nargs="?", default=Path("energy"))
+    there = "the workflow's folder of energy (default: energy)"
+    listing_jobs.add_argument("folder", type=Path, nargs="?", default=Path("energy"), help=there)
     listing_jobs.add_argument("--json", action="store_true", help="print JSON")
     as_metered = "W, auto or none (default: as the workflow was metered)"
     listing_jobs.add_argument("--watts-per-core", type=watts_option, help=as_metered)
