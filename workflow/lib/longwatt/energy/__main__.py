@@ -5,6 +5,7 @@ Command line:
         [--idle-s S] [--label L] -- COMMAND ...
     python -m longwatt.energy mark NAME
     python -m longwatt.energy summarize energy.jsonl [--json] [--watts-per-core W|auto|none]
+    python -m longwatt.energy jobs [FOLDER] [--json] [--watts-per-core W|auto|none]
     python -m longwatt.energy meters
 
 Exit codes of `record`: the command's own (128 + N after signal N), 126 and 127 as a shell. It is 2
@@ -14,6 +15,7 @@ where the command cannot be metered as asked; the command is then not started.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -21,6 +23,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from longwatt import command_line
 from longwatt.command_line import parse_with_command
@@ -30,6 +34,7 @@ from longwatt.energy.meters import rapl
 from longwatt.energy.meters.processor import processor_facts
 from longwatt.energy.recorder import Order
 from longwatt.energy.sidecar import IDLE_AFTER_S, RecorderError, Sidecar
+from longwatt.energy.workflows.options import watts_option
 from longwatt.gpus import listing
 from longwatt.gpus.__main__ import NOT_EXECUTABLE, NOT_FOUND
 from longwatt.gpus.leases import say_on_stderr
@@ -104,8 +109,23 @@ def print_summary(arguments: argparse.Namespace) -> int:
     """Print the numbers of a log."""
     from longwatt.energy.reduction import reduce  # numpy is needed only here
 
-    found = reduce.summarize_log(arguments.logs, arguments.watts_per_core)
+    watts = rated.watts_setting({rated.WATTS_KEY: arguments.watts_per_core})
+    found = reduce.summarize_log(arguments.logs, watts)
     print(json.dumps(found, indent=1, allow_nan=False) if arguments.json else _text(found))
+    return 0
+
+
+def print_jobs(arguments: argparse.Namespace) -> int:
+    """Print the runs of a workflow's jobs, whether it has ended or not."""
+    from longwatt.energy.workflows.runs import read_runs  # numpy is needed only here
+    from longwatt.energy.workflows.words import rows_in_words
+
+    runs = read_runs(arguments.folder, arguments.watts_per_core)
+    if arguments.json:
+        rows = [dataclasses.asdict(run) for run in runs]
+        print(json.dumps(rows, indent=1, allow_nan=False))
+    else:
+        print(tabulate(rows_in_words(runs), headers="keys", disable_numparse=True))
     return 0
 
 
@@ -184,30 +204,8 @@ def _row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     return (name, *numbers, source, ",".join(facts["flags"]))
 
 
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return value
-
-
-def _positive(text: str) -> float:
-    if value := _not_negative(text):
-        return value
-    raise argparse.ArgumentTypeError("must be more than 0")
-
-
-def _watts(text: str) -> float | str | None:
-    if text in (rated.AUTO_WATTS, rated.NO_WATTS):
-        return rated.watts_setting({rated.WATTS_KEY: text})
-    try:
-        return _positive(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be auto, none or a number of watts") from None
-
-
 def _interval(text: str) -> float:
-    if 0.01 <= (value := _not_negative(text)) <= 60:
+    if 0.01 <= (value := command_line.finite(text)) <= 60:
         return value
     raise argparse.ArgumentTypeError("must be 0.01 to 60 seconds; sensors move every 0.1 s or so")
 
@@ -229,7 +227,12 @@ def parser() -> argparse.ArgumentParser:
     visible = "UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
     option("--gpus", default=VISIBLE_GPUS, help=visible)
     option("--interval-s", type=_interval, default=0.1, help="mean time between samples (0.1)")
-    option("--idle-s", type=_not_negative, default=IDLE_AFTER_S, help="idle before and after (2)")
+    option(
+        "--idle-s",
+        type=command_line.number_from_zero,
+        default=IDLE_AFTER_S,
+        help="idle before and after (2)",
+    )
     option("--label", default="", help="name in the log (default: the command)")
     marking = verbs.add_parser("mark", help="begin a phase of the metered command that runs this")
     marking.add_argument("name")
@@ -237,7 +240,15 @@ def parser() -> argparse.ArgumentParser:
     printing.add_argument("logs", type=Path, nargs="+", metavar="energy.jsonl")
     printing.add_argument("--json", action="store_true", help="print JSON")
     estimate = "of an estimate where nothing was measured: W, auto (the default) or none"
-    printing.add_argument("--watts-per-core", type=_watts, default=rated.AUTO_WATTS, help=estimate)
+    printing.add_argument(
+        "--watts-per-core", type=watts_option, default=rated.AUTO_WATTS, help=estimate
+    )
+    listing_jobs = verbs.add_parser("jobs", help="print the energy of a metered workflow's jobs")
+    there = "the workflow's folder of energy (default: energy)"
+    listing_jobs.add_argument("folder", type=Path, nargs="?", default=Path("energy"), help=there)
+    listing_jobs.add_argument("--json", action="store_true", help="print JSON")
+    as_metered = "W, auto or none (default: as the workflow was metered)"
+    listing_jobs.add_argument("--watts-per-core", type=watts_option, help=as_metered)
     verbs.add_parser("meters", help="print what energy rests on here, without a meter too")
     return made
 
@@ -248,9 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if parsed.verb == "record":
             return record_command(parsed, command)
-        if parsed.verb == "meters":
-            return print_meters()
-        return print_summary(parsed) if parsed.verb == "summarize" else set_mark(parsed)
+        printing = {"summarize": print_summary, "jobs": print_jobs, "mark": set_mark}
+        return print_meters() if parsed.verb == "meters" else printing[parsed.verb](parsed)
     except (GpuError, LogError, RecorderError) as error:
         say_on_stderr(str(error))
         return 2

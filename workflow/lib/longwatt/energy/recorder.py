@@ -55,6 +55,8 @@ class Order:
         rapl: whether to read the processors' counters where there are no GPUs.
         strict: whether to refuse, before the log is touched, if one of the GPUs cannot be metered.
         part_bytes: size at which the log is cut.
+        cpu_of: the process whose CPU time, with that of its descendants, is the job's; None is the
+            recorder's starter.
     """
 
     out: str
@@ -64,6 +66,7 @@ class Order:
     rapl: bool = True
     strict: bool = False
     part_bytes: int = PART_BYTES
+    cpu_of: int | None = None
 
 
 class Control(Protocol):
@@ -97,7 +100,7 @@ class Recorder:
         self.rapl = Rapl() if order.rapl and not order.gpus else None
         self._said = {**self.refused, "": self.gpus.problems.get("", "")}
         self._random = random.Random()
-        self._starter = os.getppid()
+        self._job = order.cpu_of or os.getppid()
         rapl = self.rapl and {name: getattr(self.rapl, name) for name in RAPL_FACTS}
         problem = self.gpus.problems.get("")
         facts = {"gpus": self.devices, "problem": problem, "rapl": rapl}
@@ -166,7 +169,7 @@ class Recorder:
         if not self.order.gpus:
             # Said at once: a log that ends early must not bill the node to this job alone.
             shared = {"rapl_shared": True} if self._is_shared() else {}
-            return {"cpu_s": cpu_seconds(self._starter), **shared}
+            return {"cpu_s": cpu_seconds(self._job), **shared}
         if not self.metered:
             return {}
         # Counters move while others are read, so that each has its own time beside it.
@@ -249,10 +252,18 @@ class Pipe:
             if word == "end":
                 status = int(value) if value else None
                 return {"end": "completed" if status == 0 else "failed", "status": status}
-            with contextlib.suppress(OSError):  # the process is gone already
-                self._pidfd = os.pidfd_open(int(value))
-                self._poll.register(self._pidfd, select.POLLIN)
+            self.watch(int(value))
         return None
+
+    def watch(self, pid: int) -> None:
+        """Watch a process instead of an earlier one."""
+        if self._pidfd is not None:
+            self._poll.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        with contextlib.suppress(OSError):  # the process is gone already
+            self._pidfd = os.pidfd_open(pid)
+            self._poll.register(self._pidfd, select.POLLIN)
 
     def _watched_is_gone(self) -> Mapping[str, Any] | None:
         assert self._pidfd is not None
@@ -279,7 +290,10 @@ def main() -> int:
         return 2
     facts = {name: getattr(recorder, name) for name in ("refused", "metered", "unmetered")}
     _answer({"error": None, **facts})
-    recorder.run(Pipe(0))
+    pipe = Pipe(0)
+    if order.cpu_of is not None:  # its starter may be killed before it can name a process
+        pipe.watch(order.cpu_of)
+    recorder.run(pipe)
     return 0
 
 

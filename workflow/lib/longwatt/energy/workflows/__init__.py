@@ -1,0 +1,1 @@
+"""Energy of the jobs of any Snakemake workflow, by job and by rule."""
