@@ -1,0 +1,155 @@
+"""Draw a run's progress at the bottom of the terminal, a line for each long job and the study."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from longwatt.study.cells import FINETUNE, PREDICT
+from longwatt.watch.announced import Announced, announced
+from longwatt.watch.drawing import Rows
+from longwatt.watch.job_progress import JobProgress, read_progress, work_folder
+from longwatt.watch.outlook import CellPart, Outlook, StudyClock
+from longwatt.watch.rows import Row, ago_words, job_row, short_names
+from longwatt.watch.study_status import parts_in_force
+from snakemake_logger_plugin_longwatt.run_events import RunEvents, RunningJob
+from snakemake_logger_plugin_longwatt.terminal import OwnedTerminal
+
+EVERY_S = 0.5
+ESTIMATE_EVERY_S = 5.0
+SHOWN_AFTER_S = 3.0  # jobs without a record that are over sooner need no line
+MOST_ROWS = 12
+KEPT_ROWS = 6  # of the terminal, for what is above
+
+
+class Display:
+    """The lines of a run, drawn by a thread of their own.
+
+    Args:
+        events: what Snakemake says.
+        terminal: where to draw.
+        no_colour: whether to draw without colours.
+    """
+
+    def __init__(self, events: RunEvents, terminal: OwnedTerminal, no_colour: bool) -> None:
+        self._events, self._terminal, self._no_colour = events, terminal, no_colour
+        self._over = threading.Event()
+        self._clock: StudyClock | None = None
+        self._before: set[CellPart] = set()  # finished before this run
+        self._outlook: Outlook | None = None
+        self._foretold_at = 0.0
+        self._ended: dict[CellPart, JobProgress] = {}
+        self._names: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._draw_on, name="longwatt-bars", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._over.set()
+        self._thread.join(2 * EVERY_S)
+
+    def _draw_on(self) -> None:
+        while not self._over.wait(EVERY_S):
+            # A bar that cannot be drawn must not end a study.
+            with contextlib.suppress(Exception):
+                self._terminal.resize()
+                columns, rows = self._terminal.board.size
+                shown = self.rows()[-max(1, min(MOST_ROWS, rows - KEPT_ROWS)) :]
+                if not self._over.is_set():
+                    self._terminal.board.draw(drawn(shown, columns, self._no_colour))
+
+    def rows(self) -> list[Row]:
+        """Describe the jobs that run, and the study below them."""
+        study = announced()
+        if study is None or not self._events.total:
+            return []
+        stages = study.current.stages
+        self._names = self._names or short_names(stages.cells)
+        results, running = Path(stages.results), self._events.running()
+        jobs = {job.part: self._read(job, results) for job in running if job.part}
+        known = {part: progress for part, progress in jobs.items() if progress}
+        self._foretell(study, results, known)
+        rows = [row for job in running if (row := self._row(job, results))]
+        return [*rows, self._study_row(stages.study_id)]
+
+    def _read(self, job: RunningJob, results: Path) -> JobProgress | None:
+        folder = job.work(results)
+        if folder is None:
+            return None
+        steps = every = None
+        if self._clock and job.part and job.part[1] == FINETUNE:
+            name = job.part[0]
+            steps, every = self._clock.most_steps(name), self._clock.validates_every(name)
+        found = read_progress(folder, steps=steps, every=every)
+        # What an earlier attempt left is no progress of this job.
+        began = time.time() - (time.monotonic() - job.since)
+        fresh = found is not None and float(found.facts["began_s"]) >= began - SHOWN_AFTER_S
+        return found if fresh else None
+
+    def _row(self, job: RunningJob, results: Path) -> Row | None:
+        progress, part = self._read(job, results), job.part
+        if progress and part:
+            return job_row(self._names.get(part[0], part[0]), part[1], progress, time.time())
+        ran_s = time.monotonic() - job.since
+        if ran_s < SHOWN_AFTER_S:
+            return None
+        cell = job.wildcards.get("cell", "")
+        label = job.label.replace(cell, self._names.get(cell, cell)) if cell else job.label
+        return Row(label, None, f"runs {ago_words(ran_s)}", "", "dim")
+
+    def _study_row(self, name: str) -> Row:
+        done, total, failed = self._events.done, self._events.total, self._events.failed
+        words = f"{done} of {total} jobs"
+        if failed:
+            words += f", {failed} failed"
+        elif self._outlook:
+            words += ", end estimated"
+        since = time.monotonic() - self._foretold_at
+        left = f"≈ {ago_words(self._outlook.seconds - since)}" if self._outlook else ""
+        return Row(name, done / total, words, left, "bad" if failed else "")
+
+    def _foretell(
+        self, study: Announced, results: Path, running: dict[CellPart, JobProgress]
+    ) -> None:
+        """Foretell the end anew from time to time, if this run makes all that is left."""
+        if study.clock is None or time.monotonic() - self._foretold_at < ESTIMATE_EVERY_S:
+            return
+        if self._clock is None:
+            self._clock = study.clock()
+            self._before = parts_in_force(study.current, self._clock)
+        self._outlook, self._foretold_at = None, time.monotonic()
+        if not self._runs_all(self._clock):
+            return
+        for part in self._events.finished - set(self._ended):
+            if ended := read_progress(work_folder(results, *part)):
+                self._ended[part] = ended
+        finished = self._before | self._events.finished
+        self._outlook = self._clock.outlook(finished, {**self._ended, **running})
+
+    def _runs_all(self, clock: StudyClock) -> bool:
+        """Check that Snakemake planned as many jobs as are left of the study."""
+        left = [kind for part, kind in clock.parts if (part, kind) not in self._before]
+        trained = sum(kind == FINETUNE for kind in left)
+        predicted = sum(kind.startswith(PREDICT) for kind in left)
+        planned = self._events.planned
+        return (planned.get("finetune", 0), planned.get("predict", 0)) == (trained, predicted)
+
+
+def drawn(rows: list[Row], width: int, no_colour: bool) -> list[tuple[bytes, int]]:
+    """Return lines of a terminal for some rows, each with its columns.
+
+    The last column stays free: some terminals wrap a line that reaches it.
+    """
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=width - 1, force_terminal=True, color_system="standard",
+        no_color=no_colour or None, highlight=False, legacy_windows=False,
+    )  # fmt: skip
+    console.print(Rows(rows), end="")
+    lines = stream.getvalue().splitlines()
+    return [(line.encode(), width - 1) for line in lines]
