@@ -19,10 +19,10 @@ GROUND = "ground floor"
 ROOMS = (
     GROUND, "provenance", "hub", "gpus", "energy", "layout", "config", "datasets", "tokens",
     "metrics", "models", "study", "jobs", "freshness", "results", "inference", "training", "exits",
-    "cascades", "compare", "answer", "report", "plan", "startup", "commands",
+    "cascades", "compare", "answer", "report", "plan", "watch", "startup", "commands",
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.
-LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}
+LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "watch", "startup"}
 LIGHT_FACES = (
     "datasets", "models", "models.family", "plan.urgency", "plan.cell_cores", "jobs.waiting",
     "jobs.pinning", "energy.meters.rapl", "energy.meters.processor", "energy.rated",

@@ -28,11 +28,11 @@ CHANGES_NO_RESULT = "It tells how far a job is."
 
 FILE = "progress.json"  # in a job's work folder
 VARIABLE = "LONGWATT_PROGRESS"  # the file's path, for a job's workers
-WRITE_EVERY_S = 1.0
+NOTED_EVERY_S = 1.0
 ALIVE_EVERY_S = 5.0  # how often a living job renews the file's time
 # Phases that the job itself notes; the others are those of the energy log.
 WAITING, STARTING = "waiting", "load"
-TRAIN, VALIDATION, GENERATE = "train", "validation", "generate"
+TRAINING, VALIDATING, PREDICTING = "train", "validation", "generate"
 DONE, FAILED, STOPPED_WORD = "done", "failed", "stopped"  # how a job ended
 # What an attempt takes over from the one before it.
 INHERITED = ("scores", "steps", "groups", "batches", "examples")
@@ -45,7 +45,7 @@ class ProgressRecord:
     """The progress of one job, kept in a file.
 
     Args:
-        path: its file. What the file says of the same attempt is gone on with.
+        path: its file, which may hold what an earlier writer noted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,10 +60,10 @@ class ProgressRecord:
         spent, old = facts["spent_s"], facts.get("phase")
         if old is not None:  # by the wall clock: the job itself began the first phases
             spent[old] = round(spent.get(old, 0.0) + max(0.0, now - facts["entered_s"]), 3)
-        again = phase == VALIDATION and facts.get("validating") == step
-        if phase == VALIDATION:  # writing the best weights comes between, and is another phase
+        again = phase == VALIDATING and facts.get("validating") == step
+        if phase == VALIDATING:  # writing the best weights comes between, and is another phase
             facts["validating"] = step
-        if not again and phase in (TRAIN, VALIDATION, GENERATE):
+        if not again and phase in (TRAINING, VALIDATING, PREDICTING):
             facts["count"] = 0
         if step is not None:
             self._go_on_from(phase, step)
@@ -72,7 +72,7 @@ class ProgressRecord:
 
     def _go_on_from(self, phase: str, step: int) -> None:
         self._base = self.facts["step"] = step
-        if phase in (TRAIN, GENERATE) and "first_step" not in self.facts:
+        if phase in (TRAINING, PREDICTING) and "first_step" not in self.facts:
             self.facts["first_step"] = step
             # Validations of steps that are trained again are made again.
             self.facts["scores"] = [one for one in self.facts["scores"] if one[0] <= step]
@@ -80,10 +80,10 @@ class ProgressRecord:
     def beat(self) -> None:
         """Count a step of training, a group of validation or a batch of generation."""
         phase, count = self.facts.get("phase"), int(self.facts.get("count") or 0) + 1
-        if phase not in (TRAIN, VALIDATION, GENERATE):
+        if phase not in (TRAINING, VALIDATING, PREDICTING):
             return
         self.facts["count"] = count
-        if phase != VALIDATION:
+        if phase != VALIDATING:
             self.facts["step"] = self._base + count
         self.write_soon()
 
@@ -91,7 +91,7 @@ class ProgressRecord:
         """Take numbers from a line that the worker says."""
         if found := STEP_LINE.match(message):
             step, steps, values = int(found[1]), int(found[2]), _values(found[3])
-            if self.facts.get("phase") == TRAIN:
+            if self.facts.get("phase") == TRAINING:
                 self._base, self.facts["step"], self.facts["count"] = step, step, 0
             self.facts |= {"steps": steps, **values}
             if "score" in values:
@@ -108,11 +108,14 @@ class ProgressRecord:
 
     def write_soon(self) -> None:
         """Write the file, unless it was written a moment ago."""
-        if time.monotonic() - self._written >= WRITE_EVERY_S:
+        if time.monotonic() - self._written >= NOTED_EVERY_S:
             self.write()
 
     def write(self) -> None:
-        """Write the file whole. A disk that does not take it loses the record, not the job."""
+        """Write the file whole.
+
+        A disk that does not take it loses the record, not the job.
+        """
         self._written = time.monotonic()
         self.facts["at_s"] = time.time()
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
@@ -133,14 +136,14 @@ def _values(text: str) -> dict[str, float]:
 
 @functools.cache
 def _of_worker() -> ProgressRecord | None:
-    """Return the record of the job that this process works for, if it is its first worker."""
+    """Return the record of this process's job, if it is the job's first worker."""
     path = os.environ.get(VARIABLE)
     first = os.environ.get("RANK", "0") == "0"
     return ProgressRecord(Path(path)) if path and first else None
 
 
 def enter_phase(phase: str, step: int | None) -> None:
-    """Note the phase of the job that this process works for, if there is one."""
+    """Note the phase of this process's job, if there is one."""
     if record := _of_worker():
         record.enter(phase, step)
 
@@ -152,7 +155,7 @@ def count_beat() -> None:
 
 
 def hear_line(message: str) -> None:
-    """Note the numbers of a line that this process says for its job, if there is one."""
+    """Note the numbers of a line that this process says for its job."""
     if record := _of_worker():
         record.hear(message)
 

@@ -1,4 +1,4 @@
-"""Draw a run's progress at the bottom of the terminal, a line for each long job and the study."""
+"""Draw a run's progress: a line for each long job, and one for the study."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.console import Console
 
 from longwatt.study.cells import FINETUNE, PREDICT
 from longwatt.watch.announced import Announced, announced
-from longwatt.watch.drawing import Rows
+from longwatt.watch.drawing import ProgressRows
 from longwatt.watch.job_progress import JobProgress, read_progress, work_folder
-from longwatt.watch.outlook import CellPart, Outlook, StudyClock
-from longwatt.watch.rows import Row, ago_words, job_row, short_names
+from longwatt.watch.outlook import Outlook, PartKey, StudyClock
+from longwatt.watch.rows import ProgressRow, ago_words, job_row, short_names
 from longwatt.watch.study_status import parts_in_force
 from snakemake_logger_plugin_longwatt.run_events import RunEvents, RunningJob
 from snakemake_logger_plugin_longwatt.terminal import OwnedTerminal
@@ -40,10 +40,10 @@ class Display:
         self._events, self._terminal, self._no_colour = events, terminal, no_colour
         self._over = threading.Event()
         self._clock: StudyClock | None = None
-        self._before: set[CellPart] = set()  # finished before this run
+        self._before: set[PartKey] = set()  # finished before this run
         self._outlook: Outlook | None = None
         self._foretold_at = 0.0
-        self._ended: dict[CellPart, JobProgress] = {}
+        self._ended: dict[PartKey, JobProgress] = {}
         self._names: dict[str, str] = {}
         self._thread = threading.Thread(target=self._draw_on, name="longwatt-bars", daemon=True)
         self._thread.start()
@@ -63,7 +63,7 @@ class Display:
                 if not self._over.is_set():
                     self._terminal.board.draw(drawn(shown, columns, self._no_colour))
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ProgressRow]:
         """Describe the jobs that run, and the study below them."""
         study = announced()
         if study is None or not self._events.total:
@@ -91,7 +91,7 @@ class Display:
         fresh = found is not None and float(found.facts["began_s"]) >= began - SHOWN_AFTER_S
         return found if fresh else None
 
-    def _row(self, job: RunningJob, results: Path) -> Row | None:
+    def _row(self, job: RunningJob, results: Path) -> ProgressRow | None:
         progress, part = self._read(job, results), job.part
         if progress and part:
             return job_row(self._names.get(part[0], part[0]), part[1], progress, time.time())
@@ -100,9 +100,9 @@ class Display:
             return None
         cell = job.wildcards.get("cell", "")
         label = job.label.replace(cell, self._names.get(cell, cell)) if cell else job.label
-        return Row(label, None, f"runs {ago_words(ran_s)}", "", "dim")
+        return ProgressRow(label, None, f"runs {ago_words(ran_s)}", "", "dim")
 
-    def _study_row(self, name: str) -> Row:
+    def _study_row(self, name: str) -> ProgressRow:
         done, total, failed = self._events.done, self._events.total, self._events.failed
         words = f"{done} of {total} jobs"
         if failed:
@@ -111,12 +111,12 @@ class Display:
             words += ", end estimated"
         since = time.monotonic() - self._foretold_at
         left = f"≈ {ago_words(self._outlook.seconds - since)}" if self._outlook else ""
-        return Row(name, done / total, words, left, "bad" if failed else "")
+        return ProgressRow(name, done / total, words, left, "bad" if failed else "")
 
     def _foretell(
-        self, study: Announced, results: Path, running: dict[CellPart, JobProgress]
+        self, study: Announced, results: Path, running: dict[PartKey, JobProgress]
     ) -> None:
-        """Foretell the end anew from time to time, if this run makes all that is left."""
+        """Foretell the end from time to time, if this run makes all that is left."""
         if study.clock is None or time.monotonic() - self._foretold_at < ESTIMATE_EVERY_S:
             return
         if self._clock is None:
@@ -140,7 +140,7 @@ class Display:
         return (planned.get("finetune", 0), planned.get("predict", 0)) == (trained, predicted)
 
 
-def drawn(rows: list[Row], width: int, no_colour: bool) -> list[tuple[bytes, int]]:
+def drawn(rows: list[ProgressRow], width: int, no_colour: bool) -> list[tuple[bytes, int]]:
     """Return lines of a terminal for some rows, each with its columns.
 
     The last column stays free: some terminals wrap a line that reaches it.
@@ -150,6 +150,6 @@ def drawn(rows: list[Row], width: int, no_colour: bool) -> list[tuple[bytes, int
         file=stream, width=width - 1, force_terminal=True, color_system="standard",
         no_color=no_colour or None, highlight=False, legacy_windows=False,
     )  # fmt: skip
-    console.print(Rows(rows), end="")
+    console.print(ProgressRows(rows), end="")
     lines = stream.getvalue().splitlines()
     return [(line.encode(), width - 1) for line in lines]

@@ -1,4 +1,4 @@
-"""What Snakemake's events say of a run: its jobs, their number, failures."""
+"""Follow a run by Snakemake's events: its jobs, their number, failures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD
 from longwatt.watch.job_progress import work_folder
-from longwatt.watch.outlook import CellPart
+from longwatt.watch.outlook import PartKey
 
 PROBE = "probe_batch_size"
 
@@ -37,7 +37,7 @@ class RunningJob:
         return " ".join([self.rule, *shown])
 
     @property
-    def part(self) -> CellPart | None:
+    def part(self) -> PartKey | None:
         """Return the part of a cell that it makes, None for another job."""
         cell = self.wildcards.get("cell", "")
         parts = {
@@ -63,7 +63,7 @@ class RunEvents:
         self._running: dict[Any, RunningJob] = {}
         self.planned: dict[str, int] = {}  # by rule, before the first job
         self.done = self.total = self.failed = 0
-        self.finished: set[CellPart] = set()
+        self.finished: set[PartKey] = set()
 
     def take(self, event: str, facts: Mapping[str, Any]) -> None:
         """Take one event in, with the fields of its record."""

@@ -1,4 +1,4 @@
-"""End a process on SIGTERM (time limit, preemption, operator) or Ctrl-C, at once or once saved.
+"""End a process on SIGTERM (time limit, preemption) or Ctrl-C, at once or once saved.
 
 A terminal's Ctrl-C sends SIGINT to Snakemake, the job and its workers. The job alone answers it: it
 asks its workers to end as on SIGTERM, and Snakemake waits for them. A second one ends it at once.

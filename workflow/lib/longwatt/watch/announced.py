@@ -1,4 +1,4 @@
-"""Tell the watchers in Snakemake's own process which study it runs, and note the run in a file."""
+"""Tell watchers in Snakemake's own process which study it runs, and note the run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from longwatt.freshness.in_force import InForce
 from longwatt.processes import identified
 from longwatt.provenance.stamps import write_json
 from longwatt.watch.outlook import StudyClock
-
-CHANGES_NO_RESULT = "It tells how far a study is."
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from longwatt.watch.rows import Row, bar, columns, middle
-
-CHANGES_NO_RESULT = "It tells how far a study is."
+from longwatt.watch.rows import ProgressRow, bar, line_columns, middle
 
 STYLES = {"": "", "good": "green", "bad": "yellow", "dim": "dim"}
 BAR = "cyan"
 
 
 @dataclass(frozen=True)
-class Rows:
+class ProgressRows:
     """Lines that fill the width of a terminal, one for each row.
 
     Attributes:
@@ -25,20 +23,20 @@ class Rows:
         most: lines at most; the last one then counts those that are left out.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[ProgressRow]
     most: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines as rich asks for them."""
         shown = list(self.rows if self.most is None else self.rows[: self.most])
-        widths = columns(options.max_width, shown)
+        widths = line_columns(options.max_width, shown)
         for row in shown:
             yield row_text(row, widths, options.max_width)
         if hidden := len(self.rows) - len(shown):
             yield Text(f"and {hidden} more", style="dim")
 
 
-def row_text(row: Row, widths: tuple[int, int, int, int], width: int) -> Text:
+def row_text(row: ProgressRow, widths: tuple[int, int, int, int], width: int) -> Text:
     """Return one line that is no wider than a width."""
     name, drawn, words, left = widths
     text = Text(no_wrap=True, overflow="ellipsis", end="\n")

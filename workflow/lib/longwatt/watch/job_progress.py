@@ -15,25 +15,23 @@ from longwatt.progress_record import (
     DONE,
     FAILED,
     FILE,
-    GENERATE,
+    PREDICTING,
     STOPPED_WORD,
-    TRAIN,
-    VALIDATION,
+    TRAINING,
+    VALIDATING,
     WAITING,
 )
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD
 
-CHANGES_NO_RESULT = "It tells how far a job is."
-
 # A living job renews its record every few seconds. A network file system shows that later.
 SEEN_WITHIN_S = 60.0
-RUNNING, UNSEEN, GONE = "running", "not seen", "gone"
+RUNNING, OUT_OF_SIGHT, CUT_OFF = "running", "not seen", "gone"
 CHECKPOINT = "checkpoint"
-COMPUTING = (TRAIN, VALIDATION, CHECKPOINT, GENERATE)
+COMPUTING = (TRAINING, VALIDATING, CHECKPOINT, PREDICTING)
 # What people call the phases of a job's record.
 PHASE_WORDS = {
-    WAITING: "waits for devices", "load": "loads", "idle_before": "loads", TRAIN: "trains",
-    VALIDATION: "validates", CHECKPOINT: "saves", GENERATE: "predicts", "finish": "ends",
+    WAITING: "waits for devices", "load": "loads", "idle_before": "loads", TRAINING: "trains",
+    VALIDATING: "validates", CHECKPOINT: "saves", PREDICTING: "predicts", "finish": "ends",
     "cut_short": "stops", "stopped": "stops",
 }  # fmt: skip
 
@@ -52,7 +50,7 @@ class JobProgress:
 
     Attributes:
         label: its name.
-        state: RUNNING, UNSEEN (on another node, and silent), GONE (killed), or how it ended.
+        state: RUNNING, OUT_OF_SIGHT (on another node, and silent), CUT_OFF (killed), or how it ended.
         phase: its last phase, as in PHASE_WORDS.
         done, total: steps or batches; total None where it is unknown.
         groups_done, groups: batches of the validation under way; likewise.
@@ -89,7 +87,7 @@ class JobProgress:
 
     @property
     def share(self) -> float | None:
-        """Return the part of steps or batches that is done, 0 to 1, None where it is unknown."""
+        """Part of steps or batches that is done, 0 to 1, None where unknown."""
         return min(1.0, self.done / self.total) if self.total and self.done is not None else None
 
     @property
@@ -109,7 +107,7 @@ class JobProgress:
 def read_progress(
     folder: Path, now: float | None = None, steps: int | None = None, every: int | None = None
 ) -> JobProgress | None:
-    """Read the progress of the job of a work folder, or None where it has no record.
+    """Read the progress of a work folder's job, or None where it has no record.
 
     Args:
         folder: of one part of a cell, see `work_folder`.
@@ -139,7 +137,7 @@ def _progress(
     total = facts.get("steps") or steps if trains else facts.get("batches")
     scores = [(int(step), float(score)) for step, score in facts.get("scores", ())]
     best = max(scores, key=lambda one: one[1], default=None)  # the first of equals, as in training
-    state, validating = _state(facts, seen_s, now), facts.get("phase") == VALIDATION
+    state, validating = _state(facts, seen_s, now), facts.get("phase") == VALIDATING
     until = min(now, seen_s + SEEN_WITHIN_S) if state == RUNNING else float(facts["at_s"])
     computing = state != RUNNING or facts.get("phase") in COMPUTING
     return JobProgress(
@@ -162,12 +160,12 @@ def _progress(
 
 
 def _state(facts: Mapping[str, Any], seen_s: float, now: float) -> str:
-    """Judge whether a job runs: by its process on this machine, else by its last sign of life."""
+    """Judge whether a job runs, by its process here or its last sign of life."""
     if facts.get("ended") in (DONE, FAILED, STOPPED_WORD):
         return str(facts["ended"])
     if facts.get("host") == os.uname().nodename:
-        return RUNNING if _runs_here(facts) else GONE
-    return RUNNING if now - seen_s <= SEEN_WITHIN_S else UNSEEN
+        return RUNNING if _runs_here(facts) else CUT_OFF
+    return RUNNING if now - seen_s <= SEEN_WITHIN_S else OUT_OF_SIGHT
 
 
 def _runs_here(facts: Mapping[str, Any]) -> bool:
@@ -192,14 +190,16 @@ def _left(
     They are as long as those of this attempt were. The first steps are slower than others, so the
     first numbers are too high.
     """
-    done, first = facts.get("step"), facts.get("first_step")
-    if total is None or done is None or first is None or done <= first:
+    if total is None or "step" not in facts or "first_step" not in facts:
         return None
-    spent, left = _spent(facts, until), max(0, int(total) - int(done))
-    if GENERATE in spent:
-        return left * spent[GENERATE] / (done - first)
-    stepping = spent.get(TRAIN, 0.0) + spent.get(CHECKPOINT, 0.0)
+    done, first = int(facts["step"]), int(facts["first_step"])
+    if done <= first:
+        return None
+    spent, left = _spent(facts, until), max(0, int(total) - done)
+    if PREDICTING in spent:
+        return left * spent[PREDICTING] / (done - first)
+    stepping = spent.get(TRAINING, 0.0) + spent.get(CHECKPOINT, 0.0)
     validated = int(facts.get("validated") or 0)
-    each = spent.get(VALIDATION, 0.0) / validated if validated else 0.0
+    each = spent.get(VALIDATING, 0.0) / validated if validated else 0.0
     checks = -(-left // every) if every else 0
     return left * stepping / (done - first) + checks * each

@@ -1,4 +1,4 @@
-"""Foretell when a study ends: the plan's run times, corrected by its own jobs as they ended."""
+"""Foretell when a study ends, by the plan's run times and its own jobs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from longwatt.study.model_settings import initial_weights
 from longwatt.study.stages import Stages
 from longwatt.watch.job_progress import RUNNING, JobProgress
 
-CHANGES_NO_RESULT = "It tells how far a study is."
-
-CellPart = tuple[str, str]  # a cell, and "finetune", "predict/{inference}" or "exits"
-FIRST = 10**9  # urgency of jobs that run already
+PartKey = tuple[str, str]  # a cell, and "finetune", "predict/{inference}" or "exits"
+RUNS_ALREADY = 10**9  # urgency of jobs that run already
 
 
 @dataclass(frozen=True)
@@ -50,21 +48,21 @@ class Outlook:
 
 @dataclass
 class Correction:
-    """What ended jobs say of the plan: a factor of its seconds, and seconds around them.
+    """Correct the plan by a factor of its seconds, and by seconds around them.
 
     Args:
         foretold: returns the seconds of a part by the plan.
         at_most: likewise if a training does not stop early.
     """
 
-    foretold: Callable[[CellPart], float]
-    at_most: Callable[[CellPart], float]
+    foretold: Callable[[PartKey], float]
+    at_most: Callable[[PartKey], float]
     _ratios: dict[str, list[float]] = field(default_factory=dict)
     _around: dict[str, list[float]] = field(default_factory=dict)
-    _known: set[CellPart] = field(default_factory=set)
+    _known: set[PartKey] = field(default_factory=set)
     _running: dict[str, list[float]] = field(default_factory=dict)
 
-    def compare(self, jobs: Mapping[CellPart, JobProgress]) -> None:
+    def compare(self, jobs: Mapping[PartKey, JobProgress]) -> None:
         """Learn for the moment from unfinished jobs, for kinds of which none has ended."""
         self._running = {}
         for part, job in jobs.items():
@@ -72,7 +70,7 @@ class Correction:
                 whole = (job.computed_s + job.at_most_s) / max(1e-3, self.at_most(part))
                 self._running.setdefault(part[1], []).append(math.log(max(1e-6, whole)))
 
-    def add(self, part: CellPart, job: JobProgress) -> None:
+    def add(self, part: PartKey, job: JobProgress) -> None:
         """Learn from an ended job, once, if it made its part in one attempt."""
         whole = job.state == DONE and job.facts.get("first_step") == 0
         if part in self._known or not whole or job.job_s is None or job.computed_s <= 0:
@@ -89,7 +87,7 @@ class Correction:
         return len(self._known) + sum(map(len, self._running.values()))
 
     def factor(self, kind: str) -> float:
-        """Return the mean factor of one kind of part, of the most like it if none has ended."""
+        """Return the mean factor of one kind of part, or of those most like it."""
         return math.exp(statistics.fmean(_like({**self._running, **self._ratios}, kind) or [0.0]))
 
     def around_s(self, kind: str) -> float:
@@ -123,7 +121,7 @@ class StudyClock:
         self._with_exits = frozenset(stages.with_exits)
 
     @cached_property
-    def parts(self) -> list[CellPart]:
+    def parts(self) -> list[PartKey]:
         """Every training, recording of exits and prediction, in the order of the flow."""
         found = []
         for name in self.stages.cells:
@@ -132,11 +130,11 @@ class StudyClock:
             found += [(name, part) for part in [trained, *records, *predicted] if part]
         return list(dict.fromkeys(found))
 
-    def foretold(self, part: CellPart) -> float:
+    def foretold(self, part: PartKey) -> float:
         """Return the plan's seconds of a part."""
         return self.runtimes.predict(*part).seconds
 
-    def foretold_at_most(self, part: CellPart) -> float:
+    def foretold_at_most(self, part: PartKey) -> float:
         """Return the plan's seconds of a part that does not stop early."""
         return self.runtimes.at_most(*part).seconds
 
@@ -151,13 +149,13 @@ class StudyClock:
         """Return the steps from one validation of a training to the next."""
         return int(self.stages.finetune(name).settings["training"]["validation"]["every_steps"])
 
-    def seconds(self, part: CellPart, at_most: bool = False) -> float:
+    def seconds(self, part: PartKey, at_most: bool = False) -> float:
         """Return the corrected seconds of a whole job that has not begun."""
         foretold = self.foretold_at_most(part) if at_most else self.foretold(part)
         kind = part[1]
         return foretold * self.correction.factor(kind) + self.correction.around_s(kind)
 
-    def left_of(self, part: CellPart, job: JobProgress, at_most: bool = False) -> float:
+    def left_of(self, part: PartKey, job: JobProgress, at_most: bool = False) -> float:
         """Return the seconds that a job that has begun will still take.
 
         Its own pace counts, and the plan's seconds before it has one. A training ends at its last
@@ -187,7 +185,7 @@ class StudyClock:
         return int(self.stages.finetune(name).settings["training"]["validation"]["patience"])
 
     def outlook(
-        self, finished: Collection[CellPart], jobs: Mapping[CellPart, JobProgress]
+        self, finished: Collection[PartKey], jobs: Mapping[PartKey, JobProgress]
     ) -> Outlook:
         """Foretell the end of what is left.
 
@@ -203,18 +201,18 @@ class StudyClock:
         return Outlook(spans[0], max(spans), self.correction.count)
 
     def _length(
-        self, left: Sequence[CellPart], jobs: Mapping[CellPart, JobProgress], at_most: bool
+        self, left: Sequence[PartKey], jobs: Mapping[PartKey, JobProgress], at_most: bool
     ) -> float:
         simulated = [self._job(part, jobs.get(part), at_most) for part in left]
         return makespan.length(makespan.schedule(simulated, self.gpus, self.on_cpu))
 
-    def _job(self, part: CellPart, job: JobProgress | None, at_most: bool) -> Job:
+    def _job(self, part: PartKey, job: JobProgress | None, at_most: bool) -> Job:
         (name, kind), gpus = part, self.stages.gpus(part[0])
         seconds = self.seconds(part, at_most)
         if job is not None and job.state != DONE:
             seconds = self.left_of(part, job, at_most)
             if job.state == RUNNING:
-                return Job(name, kind, gpus, seconds, FIRST)
+                return Job(name, kind, gpus, seconds, RUNS_ALREADY)
             seconds += self.correction.around_s(kind) / 2  # it starts once more
         predicts = kind.startswith(PREDICT)
         urgency = plan_urgency.of_cell(gpus, seconds, trained=predicts)

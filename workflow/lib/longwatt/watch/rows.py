@@ -7,14 +7,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from longwatt.layout.wording import duration
-from longwatt.progress_record import GENERATE, STOPPED_WORD, TRAIN, VALIDATION, WAITING
+from longwatt.progress_record import PREDICTING, STOPPED_WORD, TRAINING, VALIDATING, WAITING
 from longwatt.study.cells import FINETUNE, PREDICT
-from longwatt.watch.job_progress import GONE, PHASE_WORDS, RUNNING, UNSEEN, JobProgress
-
-CHANGES_NO_RESULT = "It tells how far a study is."
+from longwatt.watch.job_progress import CUT_OFF, OUT_OF_SIGHT, PHASE_WORDS, RUNNING, JobProgress
 
 SILENT_S = 120.0  # steps that take longer are rare, and worth a look
-FILLED, EMPTY = "━", "─"
+BAR_FILLED, BAR_EMPTY = "━", "─"
 # Columns of a line's parts but for the name, which takes the rest.
 WIDE, NARROW = (16, 37, 11), (8, 33, 10)  # bar, words, time left
 NARROW_BELOW = 96
@@ -22,7 +20,7 @@ SHORTEST_NAME = 12
 
 
 @dataclass(frozen=True)
-class Row:
+class ProgressRow:
     """One line: a name, a bar, words and the time left.
 
     Attributes:
@@ -38,7 +36,7 @@ class Row:
 
 
 def short_names(cells: Collection[str]) -> dict[str, str]:
-    """Shorten cells' names by the parts at their end that all of them have in common."""
+    """Shorten cells' names by what all of them have in common at their end."""
     split = {name: name.split("/") for name in cells}
     if len(split) < 2:
         return {name: name for name in cells}
@@ -49,7 +47,7 @@ def short_names(cells: Collection[str]) -> dict[str, str]:
     return {name: "/".join(parts[: len(parts) - common]) for name, parts in split.items()}
 
 
-def job_row(name: str, part: str, job: JobProgress, now: float) -> Row:
+def job_row(name: str, part: str, job: JobProgress, now: float) -> ProgressRow:
     """Describe a metered job in one line.
 
     Args:
@@ -62,29 +60,35 @@ def job_row(name: str, part: str, job: JobProgress, now: float) -> Row:
     shown = f"{name} {point}" if point else name
     share = job.share if job.phase != WAITING else None
     if job.state == STOPPED_WORD:
-        return Row(shown, share, f"stopped at {_unit(part)} {_count(job)}, saved", "", "dim")
-    if job.state in (GONE, UNSEEN):
-        return Row(shown, share, _lost_words(job, now), "", "bad")
+        return ProgressRow(
+            shown, share, f"stopped at {_unit(part)} {_count(job)}, saved", "", "dim"
+        )
+    if job.state in (CUT_OFF, OUT_OF_SIGHT):
+        return ProgressRow(shown, share, _lost_words(job, now), "", "bad")
     words, silent = _phase_words(job, now), now - float(job.facts.get("at_s", now))
-    if job.state == RUNNING and job.phase in (TRAIN, VALIDATION, GENERATE) and silent > SILENT_S:
-        return Row(shown, share, words, f"silent {duration(silent)}", "bad")
-    return Row(shown, share, words, _left_words(part, job))
+    if (
+        job.state == RUNNING
+        and job.phase in (TRAINING, VALIDATING, PREDICTING)
+        and silent > SILENT_S
+    ):
+        return ProgressRow(shown, share, words, f"silent {duration(silent)}", "bad")
+    return ProgressRow(shown, share, words, _left_words(part, job))
 
 
 def _lost_words(job: JobProgress, now: float) -> str:
     ago = ago_words(now - job.seen_s)
-    if job.state == GONE:
+    if job.state == CUT_OFF:
         return f"last seen {ago} ago, process gone"
     return f"last seen {ago} ago on {job.host}"
 
 
 def _phase_words(job: JobProgress, now: float) -> str:
     word = PHASE_WORDS.get(job.phase, job.phase)
-    if job.phase == VALIDATION:
+    if job.phase == VALIDATING:
         of = f"/{job.groups}" if job.groups else ""
         return f"{word} {job.groups_done}{of}, step {_count(job)}"
-    if job.phase in (TRAIN, GENERATE, "checkpoint") and job.done is not None:
-        unit = _unit(GENERATE if job.phase == GENERATE else FINETUNE)
+    if job.phase in (TRAINING, PREDICTING, "checkpoint") and job.done is not None:
+        unit = _unit(PREDICTING if job.phase == PREDICTING else FINETUNE)
         score = job.best[1] if job.best else None
         values = [f"{n} {v:.3g}" for n, v in (("loss", job.loss), ("best", score)) if v is not None]
         return "  ".join([f"{unit} {_count(job)}", *values])
@@ -123,10 +127,10 @@ def bar(share: float | None, width: int) -> tuple[str, str]:
     if share is None:
         return "", " " * width
     filled = min(width, max(0, int(share * width + 0.5)))
-    return FILLED * filled, EMPTY * (width - filled)
+    return BAR_FILLED * filled, BAR_EMPTY * (width - filled)
 
 
-def columns(width: int, rows: Iterable[Row]) -> tuple[int, int, int, int]:
+def line_columns(width: int, rows: Iterable[ProgressRow]) -> tuple[int, int, int, int]:
     """Return the widths of name, bar, words and time left for lines of a width."""
     drawn, words, left = WIDE if width >= NARROW_BELOW else NARROW
     longest = max((len(row.name) for row in rows), default=0)

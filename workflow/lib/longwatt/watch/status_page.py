@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from longwatt.watch.job_progress import RUNNING, JobProgress
-from longwatt.watch.outlook import CellPart
-from longwatt.watch.rows import Row, ago_words, job_row, short_names
+from longwatt.watch.outlook import PartKey
+from longwatt.watch.rows import ProgressRow, ago_words, job_row, short_names
 from longwatt.watch.study_status import RunState, StudyStatus
-
-CHANGES_NO_RESULT = "It tells how far a study is."
 
 STATE_WORDS = {
     "finished": "finished", "running": "running", "stopped": "not running, unfinished",
@@ -73,14 +71,16 @@ def clock_words(wall_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall_s))
 
 
-def job_rows(status: StudyStatus) -> list[Row]:
+def job_rows(status: StudyStatus) -> list[ProgressRow]:
     """Describe the jobs that run, and then those that were cut off."""
     names = short_names([name for name, _ in status.jobs] or [""])
     ordered = sorted(status.jobs.items(), key=lambda one: one[1].state != RUNNING)
     rows = [job_row(names[name], part, job, status.now_s) for (name, part), job in ordered]
     most = len(status.running) + MOST_CUT
     more = len(rows) - most
-    return rows if more <= 0 else [*rows[:most], Row(f"and {more} more", None, "", "", "dim")]
+    return (
+        rows if more <= 0 else [*rows[:most], ProgressRow(f"and {more} more", None, "", "", "dim")]
+    )
 
 
 def failed_lines(status: StudyStatus) -> Iterator[str]:
@@ -112,7 +112,7 @@ def status_facts(status: StudyStatus) -> dict[str, Any]:
     }
 
 
-def _job_facts(part: CellPart, job: JobProgress) -> dict[str, Any]:
+def _job_facts(part: PartKey, job: JobProgress) -> dict[str, Any]:
     facts = {name: getattr(job, name) for name in JOB_FACTS}
     best = {"best_step": job.best and job.best[0], "best_score": job.best and job.best[1]}
     return {"cell": part[0], "part": part[1], **facts, **best, "last_seen_s": job.seen_s}

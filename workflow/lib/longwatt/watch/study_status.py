@@ -1,4 +1,4 @@
-"""Gather what runs, what is left, what failed and when a study ends, from its files alone.
+"""Gather how far a study is, what failed and when it ends, from files alone.
 
 Other processes, also on other nodes, may run the study meanwhile. Nothing is locked or written.
 """
@@ -24,18 +24,16 @@ from longwatt.study.cells import FINETUNE, PREDICT, RECORD
 from longwatt.study.stages import Stages
 from longwatt.watch.announced import run_file
 from longwatt.watch.job_progress import (
-    GONE,
+    CUT_OFF,
+    OUT_OF_SIGHT,
     RUNNING,
-    UNSEEN,
     JobProgress,
     read_progress,
     work_folder,
 )
-from longwatt.watch.outlook import CellPart, Outlook, StudyClock
+from longwatt.watch.outlook import Outlook, PartKey, StudyClock
 
-CHANGES_NO_RESULT = "It tells how far a study is."
-
-UNDER_WAY = (RUNNING, UNSEEN, GONE, STOPPED_WORD)
+UNDER_WAY = (RUNNING, OUT_OF_SIGHT, CUT_OFF, STOPPED_WORD)
 # Rules of data and batch sizes, which cells share.
 DATA_RULES = (
     "download_dataset", "download_model", "make_tokenizer", "tokenize_dataset", "probe_batch_size",
@@ -93,13 +91,13 @@ class StudyStatus:
     study: str
     now_s: float
     run: RunState | None
-    jobs: Mapping[CellPart, JobProgress]
+    jobs: Mapping[PartKey, JobProgress]
     left: Mapping[str, tuple[int, int]]
     failed: Sequence[FailedJob]
     outlook: Outlook | None
 
     @cached_property
-    def running(self) -> dict[CellPart, JobProgress]:
+    def running(self) -> dict[PartKey, JobProgress]:
         """Return the jobs that run."""
         return {part: job for part, job in self.jobs.items() if job.state == RUNNING}
 
@@ -110,7 +108,7 @@ class StudyStatus:
             return "finished"
         if self.running or (self.run and self.run.alive):
             return "running"
-        if any(job.state == UNSEEN for job in self.jobs.values()):
+        if any(job.state == OUT_OF_SIGHT for job in self.jobs.values()):
             return "unseen"
         started = self.run or self.jobs or any(count < all_ for count, all_ in self.left.values())
         return "stopped" if started else "not started"
@@ -153,7 +151,7 @@ class StatusReader:
             outlook=self.clock.outlook(finished, jobs) if unfinished else None,
         )
 
-    def _left(self) -> tuple[dict[str, tuple[int, int]], set[CellPart]]:
+    def _left(self) -> tuple[dict[str, tuple[int, int]], set[PartKey]]:
         """Count the jobs left by rule, and find the parts of cells that are finished."""
         missing = {one.artefact for one in self.stages.all() if not self._in_force(one)}
         parts = self.clock.parts
@@ -169,14 +167,14 @@ class StatusReader:
         return found, finished
 
     def _in_force(self, stage: Stage) -> bool:
-        """Check by its stamp whether an artefact is what the study and the code would make."""
+        """Check by its stamp whether an artefact is what a run would make."""
         if stage.artefact not in self._done:
             if not agrees(Path(stage.artefact), stage.settings, self.current.codes(stage)):
                 return False
             self._done.add(stage.artefact)
         return Path(stage.artefact).exists()
 
-    def _jobs(self, now: float) -> dict[CellPart, JobProgress]:
+    def _jobs(self, now: float) -> dict[PartKey, JobProgress]:
         found = {}
         for name, part in self.clock.parts:
             folder = work_folder(self.results, name, part)
@@ -214,7 +212,7 @@ def here(stages: Stages) -> StudyClock:
     return StudyClock(stages, urgency.runtimes(stages, threads), gpus, on_cpu)
 
 
-def parts_in_force(current: InForce, clock: StudyClock) -> set[CellPart]:
+def parts_in_force(current: InForce, clock: StudyClock) -> set[PartKey]:
     """Find the parts of cells that need not run, by their stamps."""
     found = set()
     for part in clock.parts:
@@ -224,12 +222,12 @@ def parts_in_force(current: InForce, clock: StudyClock) -> set[CellPart]:
     return found
 
 
-def artefact_of(stages: Stages, part: CellPart) -> str:
+def artefact_of(stages: Stages, part: PartKey) -> str:
     """Return the artefact that a part of a cell makes."""
     return _stage_of(stages, part).artefact
 
 
-def _stage_of(stages: Stages, part: CellPart) -> Stage:
+def _stage_of(stages: Stages, part: PartKey) -> Stage:
     name, kind = part
     if kind == FINETUNE:
         return stages.finetune(name)

@@ -1,0 +1,116 @@
+"""Say how far a study is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longwatt.commands.options import RESULTS_FOLDER, Study, known_studies
+from longwatt.spelling import nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+    from longwatt.watch.study_status import StatusReader, StudyStatus
+
+EVERY_S = 2.0
+PLAIN_WIDTH = 100  # of lines that go to no terminal
+
+
+def show_status(
+    study: Study = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C or the end.")
+    ] = False,
+) -> None:
+    """Say what runs, what is left, what failed and when a study ends.
+
+    It reads files alone, so it works from another terminal, while another machine runs the study,
+    and after the run is over. For example:
+
+    longwatt status --study demo --watch
+    """
+    reader = _reader(study)
+    if as_json:
+        _print_json(reader, watch)
+    elif watch and sys.stdout.isatty():
+        _redraw(reader)
+    else:
+        _print_text(reader, watch)
+
+
+def _reader(study: str | None) -> StatusReader:
+    """Read a study as its file is now, or end with why not."""
+    from longwatt.config.errors import StudyError
+    from longwatt.freshness.in_force import asked_study, find
+    from longwatt.watch.study_status import StatusReader
+
+    try:
+        name = asked_study(study)
+        if (current := find(RESULTS_FOLDER / name)) is not None:
+            return StatusReader(current)
+        said = (
+            f"there is no study {name} here{nearest(name, known_studies())}; name one with "
+            "--study, or go to the folder that holds its studies/ and results/"
+        )
+    except StudyError as error:
+        said = str(error)
+    typer.echo(f"longwatt: {said}", err=True)
+    raise typer.Exit(2)
+
+
+def _print_json(reader: StatusReader, again: bool) -> None:
+    from longwatt.watch.status_page import status_facts
+
+    status = reader.read()
+    typer.echo(json.dumps(status_facts(status), indent=None if again else 1))
+    while again and status.state == "running":
+        time.sleep(EVERY_S)
+        status = reader.read()
+        typer.echo(json.dumps(status_facts(status)))
+
+
+def _print_text(reader: StatusReader, again: bool) -> None:
+    console, status = _console(), reader.read()
+    console.print(_page(status))
+    while again and status.state == "running":
+        time.sleep(EVERY_S)
+        status = reader.read()
+        console.print()
+        console.print(_page(status))
+
+
+def _redraw(reader: StatusReader) -> None:
+    """Draw the status in place, until the study no longer runs."""
+    from rich.live import Live
+
+    status = reader.read()
+    with Live(_page(status), console=_console(), auto_refresh=False) as live:
+        while status.state == "running":
+            time.sleep(EVERY_S)
+            status = reader.read()
+            live.update(_page(status), refresh=True)
+
+
+def _page(status: StudyStatus) -> Group:
+    """Return a status as what rich prints."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from longwatt.watch.drawing import ProgressRows
+    from longwatt.watch.status_page import failed_lines, head_lines, job_rows
+
+    head = [Text(line) for line in head_lines(status)]
+    failed = [Text(line, style="red") for line in failed_lines(status)]
+    return Group(*head, ProgressRows(job_rows(status)), *failed)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
