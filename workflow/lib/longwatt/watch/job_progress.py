@@ -50,7 +50,8 @@ class JobProgress:
 
     Attributes:
         label: its name.
-        state: RUNNING, OUT_OF_SIGHT (on another node, and silent), CUT_OFF (killed), or how it ended.
+        state: RUNNING, OUT_OF_SIGHT (on another node, and silent), CUT_OFF (killed), or how it
+            ended.
         phase: its last phase, as in PHASE_WORDS.
         done, total: steps or batches; total None where it is unknown.
         groups_done, groups: batches of the validation under way; likewise.
