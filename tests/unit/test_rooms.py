@@ -217,7 +217,7 @@ def test_only_gpus_and_energy_touch_the_driver():
 
 def test_unit_tests_follow_the_rooms():
     folders = {path.name for path in (ROOT / "tests/unit").iterdir() if any(path.glob("test_*.py"))}
-    assert folders <= {*ROOMS, "ground", "scheduler", "bench", "website"}
+    assert folders <= {*ROOMS, "ground", "scheduler", "logger", "bench", "website"}
 
 
 def test_contributing_describes_every_room():

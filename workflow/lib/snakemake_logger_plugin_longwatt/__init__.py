@@ -28,33 +28,33 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]
         """Take the terminal, if there is one to draw on."""
         self._events = RunEvents()
         self._terminal: Any = None
-        self._display: Any = None
+        self._ticker: Any = None
         if draws(self.common_settings):
             self._take_terminal()
 
     def _take_terminal(self) -> None:
-        # Loaded only where it is needed: not for every dry run on a cluster.
-        from snakemake_logger_plugin_longwatt.display import Display
+        # Loaded only where it is needed: not for every job on a cluster.
         from snakemake_logger_plugin_longwatt.terminal import OwnedTerminal
+        from snakemake_logger_plugin_longwatt.ticker import Ticker
 
         for name in STREAMS.values():
             getattr(sys, name).flush()
         self._terminal = OwnedTerminal([n for n in (2, 1) if os.isatty(n)])
-        self._display = Display(self._events, self._terminal, bool(self.common_settings.nocolor))
+        self._ticker = Ticker(self._events, self._terminal, bool(self.common_settings.nocolor))
         atexit.register(self.close)
 
     def emit(self, record: LogRecord) -> None:
         """Take in what an event says. Snakemake's own handler prints it."""
         event = getattr(record, "event", None)
-        if self._display is not None and event is not None:
+        if self._ticker is not None and event is not None:
             self._events.take(str(getattr(event, "value", event)), vars(record))
 
     def close(self) -> None:
         """Give the terminal back."""
-        display, terminal = self._display, self._terminal
-        self._display = self._terminal = None
-        if display is not None:
-            display.close()
+        ticker, terminal = self._ticker, self._terminal
+        self._ticker = self._terminal = None
+        if ticker is not None:
+            ticker.close()
             for name in STREAMS.values():
                 getattr(sys, name).flush()
             terminal.give_back()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import threading
 import time
 from pathlib import Path
 
 from rich.console import Console
 
-from longwatt.study.cells import FINETUNE, PREDICT
+from longwatt.study.cells import FINETUNE, PREDICT, RECORD
 from longwatt.watch.announced import Announced, announced
 from longwatt.watch.drawing import ProgressRows
 from longwatt.watch.job_progress import JobProgress, read_progress, work_folder
@@ -18,88 +16,85 @@ from longwatt.watch.outlook import Outlook, PartKey, StudyClock
 from longwatt.watch.rows import ProgressRow, ago_words, job_row, short_names
 from longwatt.watch.study_status import parts_in_force
 from snakemake_logger_plugin_longwatt.run_events import RunEvents, RunningJob
-from snakemake_logger_plugin_longwatt.terminal import OwnedTerminal
 
-EVERY_S = 0.5
 ESTIMATE_EVERY_S = 5.0
 SHOWN_AFTER_S = 3.0  # jobs without a record that are over sooner need no line
 MOST_ROWS = 12
 KEPT_ROWS = 6  # of the terminal, for what is above
 
 
+def part_of(job: RunningJob) -> PartKey | None:
+    """Return the part of a cell that a job makes, None for another job."""
+    cell, point = job.wildcards.get("cell", ""), job.wildcards.get("inference", "")
+    parts = {"finetune": FINETUNE, "predict": PREDICT + point, "record_exits": RECORD}
+    return (cell, parts[job.rule]) if cell and job.rule in parts else None
+
+
 class Display:
-    """The lines of a run, drawn by a thread of their own.
+    """The lines of a run.
 
     Args:
         events: what Snakemake says.
-        terminal: where to draw.
         no_colour: whether to draw without colours.
     """
 
-    def __init__(self, events: RunEvents, terminal: OwnedTerminal, no_colour: bool) -> None:
-        self._events, self._terminal, self._no_colour = events, terminal, no_colour
-        self._over = threading.Event()
+    def __init__(self, events: RunEvents, no_colour: bool) -> None:
+        self._events, self._no_colour = events, no_colour
         self._clock: StudyClock | None = None
         self._before: set[PartKey] = set()  # finished before this run
         self._outlook: Outlook | None = None
         self._foretold_at = 0.0
         self._ended: dict[PartKey, JobProgress] = {}
         self._names: dict[str, str] = {}
-        self._thread = threading.Thread(target=self._draw_on, name="longwatt-bars", daemon=True)
-        self._thread.start()
 
-    def close(self) -> None:
-        """Stop drawing."""
-        self._over.set()
-        self._thread.join(2 * EVERY_S)
-
-    def _draw_on(self) -> None:
-        while not self._over.wait(EVERY_S):
-            # A bar that cannot be drawn must not end a study.
-            with contextlib.suppress(Exception):
-                self._terminal.resize()
-                columns, rows = self._terminal.board.size
-                shown = self.rows()[-max(1, min(MOST_ROWS, rows - KEPT_ROWS)) :]
-                if not self._over.is_set():
-                    self._terminal.board.draw(drawn(shown, columns, self._no_colour))
+    def lines(self, columns: int, rows: int) -> list[tuple[bytes, int]]:
+        """Return the lines for a terminal of some columns and rows."""
+        if not (found := self.rows()):
+            return []
+        *jobs, study = found
+        most = max(1, min(MOST_ROWS, rows - KEPT_ROWS))
+        if hidden := len(jobs) - most:
+            more = ProgressRow(f"and {hidden + 1} more jobs", None, "", "", "dim")
+            jobs = [*jobs[: most - 1], more] if hidden > 0 else jobs
+        return drawn([*jobs, study], columns, self._no_colour)
 
     def rows(self) -> list[ProgressRow]:
-        """Describe the jobs that run, and the study below them."""
+        """Describe the jobs that run, and the study below them, nothing before the first job."""
         study = announced()
         if study is None or not self._events.total:
             return []
         stages = study.current.stages
         self._names = self._names or short_names(stages.cells)
-        results, running = Path(stages.results), self._events.running()
-        jobs = {job.part: self._read(job, results) for job in running if job.part}
-        known = {part: progress for part, progress in jobs.items() if progress}
+        results = Path(stages.results)
+        jobs = [(job, self._read(job, results)) for job in self._events.running()]
+        known = {part: found for job, found in jobs if found and (part := part_of(job))}
         self._foretell(study, results, known)
-        rows = [row for job in running if (row := self._row(job, results))]
+        rows = [row for job, found in jobs if (row := self._row(job, found))]
         return [*rows, self._study_row(stages.study_id)]
 
     def _read(self, job: RunningJob, results: Path) -> JobProgress | None:
-        folder = job.work(results)
-        if folder is None:
+        """Read the record of a job, None where it keeps none or has not begun it."""
+        part = part_of(job)
+        if part is None:
             return None
         steps = every = None
-        if self._clock and job.part and job.part[1] == FINETUNE:
-            name = job.part[0]
-            steps, every = self._clock.most_steps(name), self._clock.validates_every(name)
-        found = read_progress(folder, steps=steps, every=every)
+        if self._clock and part[1] == FINETUNE:
+            steps, every = self._clock.most_steps(part[0]), self._clock.validates_every(part[0])
+        found = read_progress(work_folder(results, *part), steps=steps, every=every)
         # What an earlier attempt left is no progress of this job.
         began = time.time() - (time.monotonic() - job.since)
         fresh = found is not None and float(found.facts["began_s"]) >= began - SHOWN_AFTER_S
         return found if fresh else None
 
-    def _row(self, job: RunningJob, results: Path) -> ProgressRow | None:
-        progress, part = self._read(job, results), job.part
+    def _row(self, job: RunningJob, progress: JobProgress | None) -> ProgressRow | None:
+        part, cell = part_of(job), job.wildcards.get("cell", "")
+        shown = self._names.get(cell, cell)
         if progress and part:
-            return job_row(self._names.get(part[0], part[0]), part[1], progress, time.time())
+            return job_row(shown, part[1], progress, time.time())
         ran_s = time.monotonic() - job.since
         if ran_s < SHOWN_AFTER_S:
             return None
-        cell = job.wildcards.get("cell", "")
-        label = job.label.replace(cell, self._names.get(cell, cell)) if cell else job.label
+        label = job.label.replace(cell, shown) if cell else job.label
         return ProgressRow(label, None, f"runs {ago_words(ran_s)}", "", "dim")
 
     def _study_row(self, name: str) -> ProgressRow:
@@ -125,11 +120,11 @@ class Display:
         self._outlook, self._foretold_at = None, time.monotonic()
         if not self._runs_all(self._clock):
             return
-        for part in self._events.finished - set(self._ended):
+        made = {part for job in list(self._events.finished) if (part := part_of(job))}
+        for part in made - set(self._ended):
             if ended := read_progress(work_folder(results, *part)):
                 self._ended[part] = ended
-        finished = self._before | self._events.finished
-        self._outlook = self._clock.outlook(finished, {**self._ended, **running})
+        self._outlook = self._clock.outlook(self._before | made, {**self._ended, **running})
 
     def _runs_all(self, clock: StudyClock) -> bool:
         """Check that Snakemake planned as many jobs as are left of the study."""

@@ -6,14 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from longwatt.study.cells import FINETUNE, PREDICT, RECORD
-from longwatt.watch.job_progress import work_folder
-from longwatt.watch.outlook import PartKey
-
-PROBE = "probe_batch_size"
 
 
 @dataclass
@@ -36,23 +29,6 @@ class RunningJob:
         shown = [value for name, value in self.wildcards.items() if name != "study"]
         return " ".join([self.rule, *shown])
 
-    @property
-    def part(self) -> PartKey | None:
-        """Return the part of a cell that it makes, None for another job."""
-        cell = self.wildcards.get("cell", "")
-        parts = {
-            "finetune": FINETUNE,
-            "predict": PREDICT + self.wildcards.get("inference", ""),
-            "record_exits": RECORD,
-        }
-        return (cell, parts[self.rule]) if cell and self.rule in parts else None
-
-    def work(self, results: Path) -> Path | None:
-        """Return the folder of its record, None where it keeps none."""
-        if self.rule == PROBE:
-            return Path("resources/batch_sizes") / self.wildcards.get("probe", "") / "work"
-        return work_folder(results, *self.part) if self.part else None
-
 
 class RunEvents:
     """The state of a run as its events tell it."""
@@ -63,7 +39,7 @@ class RunEvents:
         self._running: dict[Any, RunningJob] = {}
         self.planned: dict[str, int] = {}  # by rule, before the first job
         self.done = self.total = self.failed = 0
-        self.finished: set[PartKey] = set()
+        self.finished: list[RunningJob] = []
 
     def take(self, event: str, facts: Mapping[str, Any]) -> None:
         """Take one event in, with the fields of its record."""
@@ -88,8 +64,8 @@ class RunEvents:
 
     def _end(self, number: Any) -> None:
         job = self._running.pop(number, None)
-        if job is not None and job.part:
-            self.finished.add(job.part)
+        if job is not None:
+            self.finished.append(job)
 
     def running(self) -> list[RunningJob]:
         """Return the jobs that run now, the longest first."""

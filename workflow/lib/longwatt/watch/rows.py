@@ -71,7 +71,7 @@ def job_row(name: str, part: str, job: JobProgress, now: float) -> ProgressRow:
         and job.phase in (TRAINING, VALIDATING, PREDICTING)
         and silent > SILENT_S
     ):
-        return ProgressRow(shown, share, words, f"silent {duration(silent)}", "bad")
+        return ProgressRow(shown, share, words, f"silent {ago_words(silent)}", "bad")
     return ProgressRow(shown, share, words, _left_words(part, job))
 
 
