@@ -1,4 +1,4 @@
-"""The record of a job's progress: what workers do is what it says, and nothing of it stops a job."""
+"""The record of a job's progress: it says what workers do, and nothing of it stops a job."""
 
 import json
 import os

@@ -75,4 +75,6 @@ def test_every_part_has_the_work_folder_of_its_rule(root, tmp_path):
     rules = "\n".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
     for part, rule in (("finetune", ""), ("predict/x", "/predict-x"), ("exits", "/record_exits")):
         assert str(work_folder(tmp_path, "c", part)) == f"{tmp_path}/c/work{rule}"
-        assert f'work="results/{{study}}/{{cell}}/work{rule}"'.replace("-x", "-{inference}") in rules
+        assert (
+            f'work="results/{{study}}/{{cell}}/work{rule}"'.replace("-x", "-{inference}") in rules
+        )

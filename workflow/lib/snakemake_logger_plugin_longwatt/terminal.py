@@ -23,7 +23,7 @@ END = b"\x00longwatt: the last line\x00\n"  # what this process writes last, to 
 READ_BYTES = 65536
 PARTIAL_S = 0.3  # a line without an end is shown after this time
 DRAIN_S = 2.0
-SMALLEST = (20, 4)  # columns and rows of a terminal that says nothing sensible
+USUAL, SMALLEST = (80, 24), (20, 4)  # columns and rows
 
 
 class Board:
@@ -44,8 +44,10 @@ class Board:
         try:
             found = os.get_terminal_size(self._descriptor)
         except OSError:
-            return 80, 24
-        return max(SMALLEST[0], found.columns), max(SMALLEST[1], found.lines)
+            return USUAL
+        # A terminal of no size is one that nobody has told its size.
+        columns, rows = found.columns or USUAL[0], found.lines or USUAL[1]
+        return max(SMALLEST[0], columns), max(SMALLEST[1], rows)
 
     @property
     def drawn(self) -> bool:
