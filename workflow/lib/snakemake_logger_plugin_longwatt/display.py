@@ -73,7 +73,7 @@ class Display:
         return [*rows, self._study_row(stages.study_id)]
 
     def _read(self, job: RunningJob, results: Path) -> JobProgress | None:
-        """Read the record of a job, None where it keeps none or has not begun it."""
+        """Read the record of a job, None where it has none of its own yet."""
         part = part_of(job)
         if part is None:
             return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from longwatt.watch.job_progress import RUNNING, JobProgress
 from longwatt.watch.outlook import PartKey
-from longwatt.watch.rows import ProgressRow, ago_words, job_row, short_names
+from longwatt.watch.rows import ProgressRow, ago_words, job_row
 from longwatt.watch.study_status import RunState, StudyStatus
 
 STATE_WORDS = {
@@ -73,9 +73,8 @@ def clock_words(wall_s: float) -> str:
 
 def job_rows(status: StudyStatus) -> list[ProgressRow]:
     """Describe the jobs that run, and then those that were cut off."""
-    names = short_names([name for name, _ in status.jobs] or [""])
     ordered = sorted(status.jobs.items(), key=lambda one: one[1].state != RUNNING)
-    rows = [job_row(names[name], part, job, status.now_s) for (name, part), job in ordered]
+    rows = [job_row(status.names[name], part, job, status.now_s) for (name, part), job in ordered]
     most = len(status.running) + MOST_CUT
     more = len(rows) - most
     return (

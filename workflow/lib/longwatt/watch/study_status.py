@@ -32,6 +32,7 @@ from longwatt.watch.job_progress import (
     work_folder,
 )
 from longwatt.watch.outlook import Outlook, PartKey, StudyClock
+from longwatt.watch.rows import short_names
 
 UNDER_WAY = (RUNNING, OUT_OF_SIGHT, CUT_OFF, STOPPED_WORD)
 # Rules of data and batch sizes, which cells share.
@@ -86,6 +87,7 @@ class StudyStatus:
         left: by rule, how many of its jobs are still to run and how many there are.
         failed: jobs that failed.
         outlook: when it ends; None where it is finished.
+        names: its cells' names as they are shown.
     """
 
     study: str
@@ -95,6 +97,7 @@ class StudyStatus:
     left: Mapping[str, tuple[int, int]]
     failed: Sequence[FailedJob]
     outlook: Outlook | None
+    names: Mapping[str, str]
 
     @cached_property
     def running(self) -> dict[PartKey, JobProgress]:
@@ -149,6 +152,7 @@ class StatusReader:
             left=left,
             failed=self._failed(),
             outlook=self.clock.outlook(finished, jobs) if unfinished else None,
+            names=short_names(self.stages.cells),
         )
 
     def _left(self) -> tuple[dict[str, tuple[int, int]], set[PartKey]]:
