@@ -4,10 +4,12 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from longwatt.commands import status as command
 from longwatt.commands.app import make_app
 from longwatt.processes import identified
 from longwatt.provenance.stamps import stamp, write_json
@@ -153,6 +155,15 @@ def test_a_training_is_expected_to_stop_between_its_patience_and_its_last_step(c
 def test_a_run_names_its_study_to_watchers_of_its_process(current):
     announce(Announced(current, None))
     assert announced().current is current
+
+
+def test_watching_waits_for_a_run_and_ends_with_it(current, monkeypatch):
+    states = iter(["not started", "stopped", "running", "running", "stopped", "running"])
+    reader = SimpleNamespace(read=lambda: SimpleNamespace(state=next(states)))
+    monkeypatch.setattr(command.time, "sleep", lambda _: None)
+    seen = [status.state for status in command._statuses(reader, again=True)]
+    assert seen == ["not started", "stopped", "running", "running", "stopped"]
+    assert len(list(command._statuses(reader, again=False))) == 1
 
 
 def test_the_command_prints_lines_or_json_and_names_what_is_nearest(current):

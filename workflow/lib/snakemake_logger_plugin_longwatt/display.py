@@ -99,13 +99,15 @@ class Display:
 
     def _study_row(self, name: str) -> ProgressRow:
         done, total, failed = self._events.done, self._events.total, self._events.failed
+        left_s = 0.0
+        if self._outlook:
+            left_s = self._outlook.seconds - (time.monotonic() - self._foretold_at)
         words = f"{done} of {total} jobs"
         if failed:
             words += f", {failed} failed"
-        elif self._outlook:
+        elif left_s > 0:
             words += ", end estimated"
-        since = time.monotonic() - self._foretold_at
-        left = f"≈ {ago_words(self._outlook.seconds - since)}" if self._outlook else ""
+        left = f"≈ {ago_words(left_s)}" if left_s > 0 else ""
         return ProgressRow(name, done / total, words, left, "bad" if failed else "")
 
     def _foretell(

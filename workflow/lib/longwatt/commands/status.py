@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +26,8 @@ def show_status(
     study: Study = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C or the end.")
+        bool,
+        typer.Option("--watch", help="Look again every two seconds until the run is over."),
     ] = False,
 ) -> None:
     """Say what runs, what is left, what failed and when a study ends.
@@ -64,36 +66,39 @@ def _reader(study: str | None) -> StatusReader:
     raise typer.Exit(2)
 
 
+def _statuses(reader: StatusReader, again: bool) -> Iterator[StudyStatus]:
+    """Yield one status, or one after another until the study is finished or its run is over."""
+    status = reader.read()
+    yield status
+    ran = status.state == "running"
+    while again and status.state != "finished" and (status.state == "running" or not ran):
+        time.sleep(EVERY_S)
+        status = reader.read()
+        yield status
+        ran = ran or status.state == "running"
+
+
 def _print_json(reader: StatusReader, again: bool) -> None:
     from longwatt.watch.status_page import status_facts
 
-    status = reader.read()
-    typer.echo(json.dumps(status_facts(status), indent=None if again else 1))
-    while again and status.state == "running":
-        time.sleep(EVERY_S)
-        status = reader.read()
-        typer.echo(json.dumps(status_facts(status)))
+    for status in _statuses(reader, again):
+        typer.echo(json.dumps(status_facts(status), indent=None if again else 1))
 
 
 def _print_text(reader: StatusReader, again: bool) -> None:
-    console, status = _console(), reader.read()
-    console.print(_page(status))
-    while again and status.state == "running":
-        time.sleep(EVERY_S)
-        status = reader.read()
-        console.print()
+    console = _console()
+    for number, status in enumerate(_statuses(reader, again)):
+        if number:
+            console.print()
         console.print(_page(status))
 
 
 def _redraw(reader: StatusReader) -> None:
-    """Draw the status in place, until the study no longer runs."""
+    """Draw the status in place."""
     from rich.live import Live
 
-    status = reader.read()
-    with Live(_page(status), console=_console(), auto_refresh=False) as live:
-        while status.state == "running":
-            time.sleep(EVERY_S)
-            status = reader.read()
+    with Live(console=_console(), auto_refresh=False) as live:
+        for status in _statuses(reader, again=True):
             live.update(_page(status), refresh=True)
 
 
