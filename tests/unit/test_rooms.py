@@ -19,11 +19,11 @@ GROUND = "ground floor"
 ROOMS = (
     GROUND, "provenance", "hub", "gpus", "energy", "layout", "config", "datasets", "tokens",
     "metrics", "models", "study", "jobs", "freshness", "results", "inference", "training", "exits",
-    "cascades", "compare", "answer", "report", "plan", "startup", "exports",
+    "cascades", "compare", "answer", "report", "plan", "watch", "startup", "exports",
     "commands",
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.
-LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}
+LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "watch", "startup"}
 LIGHT_FACES = (
     "datasets", "models", "models.family", "plan.urgency", "plan.cell_cores", "jobs.waiting",
     "jobs.pinning", "energy.meters.rapl", "energy.meters.processor", "energy.rated",
@@ -218,7 +218,7 @@ def test_only_gpus_and_energy_touch_the_driver():
 
 def test_unit_tests_follow_the_rooms():
     folders = {path.name for path in (ROOT / "tests/unit").iterdir() if any(path.glob("test_*.py"))}
-    assert folders <= {*ROOMS, "ground", "scheduler", "bench", "website"}
+    assert folders <= {*ROOMS, "ground", "scheduler", "logger", "bench", "website"}
 
 
 def test_contributing_describes_every_room():

@@ -593,7 +593,7 @@ DEFINES = {
     "Counting", "cpu_seconds", "tell_terminal", "stamp", "KnownDigests", "nearest", "Stopped",
     "StudyError", "ensure_sound", "described", "Loader", "__version__", "read_study", "read_yaml",
     "work_identity", "lease", "logged", "whole_file", "start_worker", "own_cores", "machine_facts",
-    "study_folders",
+    "study_folders", "ProgressRecord",
 }  # fmt: skip
 
 

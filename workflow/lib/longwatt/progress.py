@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from longwatt.disk_space import DISK_FULL
+from longwatt.progress_record import hear_line
 
 CHANGES_NO_RESULT = "It tells how far a job is."
 
@@ -49,6 +50,7 @@ def say(message: str) -> None:
     line = f"{os.environ.get(LABEL_VARIABLE, 'longwatt')}: {message}\n"
     print(line, end="", flush=True)
     tell_terminal(line)
+    hear_line(message)
 
 
 def tell_terminal(line: str) -> None:

@@ -15,6 +15,7 @@ from longwatt.commands.ending import EndingCommand
 from longwatt.commands.export import export_results
 from longwatt.commands.options import PASSES_ON
 from longwatt.commands.passed_on import ARGPARSE_COMMANDS, PassedOnCommand
+from longwatt.commands.status import show_status
 
 Command = tuple[Callable[..., None], Mapping[str, Any]]
 ON_SNAKEMAKE = {
@@ -29,6 +30,7 @@ ARGPARSE: dict[str, Command] = {
 COMMANDS: dict[str, Command] = {
     "plan": (running.plan_study, ON_SNAKEMAKE),
     "run": (running.run_study, ON_SNAKEMAKE),
+    "status": (show_status, {}),
     "partial": (running.report_partly, ON_SNAKEMAKE),
     "choose": ARGPARSE["choose"],
     "report": (running.report_study, ON_SNAKEMAKE),

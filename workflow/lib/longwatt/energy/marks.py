@@ -18,6 +18,7 @@ from typing import Any
 from longwatt.energy.clock import Clock, boot_id
 from longwatt.energy.log import GPUS_VARIABLE, LOG_VARIABLE, append
 from longwatt.energy.meters.nvml import READ_LIMIT_NS, GpuMeters
+from longwatt.progress_record import enter_phase
 
 CHANGES_NO_RESULT = "It marks phases in a log; how joules are made of it counts."
 
@@ -62,6 +63,7 @@ class Marker:
                 from took to write.
             at_ns: when it began, a moment ago, on the log's clock; None is now.
         """
+        enter_phase(phase, step)
         if self.path is None:
             return
         line: dict[str, Any] = {

@@ -36,6 +36,14 @@ from longwatt.processes import (
     try_lock,
 )
 from longwatt.progress import LABEL_VARIABLE, say
+from longwatt.progress_record import (
+    ALIVE_EVERY_S,
+    STARTING,
+    VARIABLE,
+    ProgressRecord,
+    recorded_job,
+    renew,
+)
 from longwatt.provenance.stamps import write_json
 from longwatt.study.cells import device_count
 
@@ -46,9 +54,9 @@ SHARED_MEMORY = "/dev/shm"  # where a loader's processes hand over their batches
 TAKEOVER_WAIT_S = 60.0
 SIGNAL_S = 0.5  # how soon a SIGTERM is passed on
 REPEAT_S = 5.0  # a worker that was still loading when it was asked to end may have missed it
-# An option of torch's launcher, as a variable since older versions lack the option. SIGTERM is not
-# among the signals that it handles: it would end its workers itself, seconds later.
-LAUNCHER = {"PET_SIGNALS_TO_HANDLE": "SIGINT,SIGHUP,SIGQUIT"}
+# An option of torch's launcher, as a variable since older versions lack the option. SIGTERM and
+# SIGINT are not among the signals that it handles: it would end its workers itself.
+LAUNCHER = {"PET_SIGNALS_TO_HANDLE": "SIGHUP,SIGQUIT"}
 
 Fields = Mapping[str, Any]  # of a `longwatt.jobs.worker.Spec`
 
@@ -88,7 +96,12 @@ def run_workers(
     sigterm.listen()
     count, stamp = spec["settings"]["budget"]["gpus"], spec["provenance"]
     made_by = {name: stamp.get(name) for name in ("settings_digest", "code_digest")}
-    with _exclusive(folder / "lock"), contextlib.ExitStack() as until_published:
+    stops = (Stopped, KeyboardInterrupt)
+    with (
+        _exclusive(folder / "lock"),
+        recorded_job(folder, label, stops) as record,
+        contextlib.ExitStack() as until_published,
+    ):
         with (
             leases.lease(count, wait_s=wait_s, label=label, say=say) as lease,
             pinning.own_cores(0 if count else threads, label, say) as cores,
@@ -97,7 +110,7 @@ def run_workers(
             until_published.enter_context(sigterm.deferred())
             facts = {"label": label, "made_by": made_by}
             order = Order(str(next_run(folder)), lease.uuids, facts=facts)
-            _run_leased(module, spec, folder, threads, lease, cores, order)
+            _run_leased(module, spec, folder, threads, lease, cores, order, record)
         # Once the GPUs are free again: packing days of samples takes a while.
         unwritten = header(order, Clock(), "no energy log of this job could be written")
         publish(runs(folder), Path(energy_log), unwritten)
@@ -111,6 +124,7 @@ def _run_leased(
     lease: leases.Lease,
     cores: Sequence[int],
     order: Order,
+    record: ProgressRecord,
 ) -> None:
     """Run and meter the workers on leased GPUs or cores, as `run_workers` says."""
     error = folder / "error.json"
@@ -130,7 +144,9 @@ def _run_leased(
         **waiting.thread_environment(inherited),
         **LAUNCHER,
         ERRORS: f"/proc/{os.getpid()}/fd/{kept}",
+        VARIABLE: str(record.path.resolve()),
     }
+    record.enter(STARTING, None)
     try:
         with metered(order, say) as recorder:
             command = _command(module, processes, path)
@@ -165,7 +181,7 @@ def _run(
     with subprocess.Popen(command, env=environment, preexec_fn=prepare) as process:
         if recorder:
             recorder.watch(process.pid)
-        status = _wait(process, processes)
+        status = _wait(process, processes, Path(environment[VARIABLE]))
     if recorder and status == 0:
         recorder.idle("idle_after")
     return status
@@ -176,17 +192,24 @@ def _prepare_worker(cores: Sequence[int]) -> None:
     die_with_parent()
     pinning.bind(cores)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the job repeats it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the job answers it for all
 
 
-def _wait(process: subprocess.Popen[bytes], processes: int) -> int:
-    """Wait for the workers' end, and request it repeatedly once this job must end."""
-    descriptor = os.pidfd_open(process.pid)
+def _wait(process: subprocess.Popen[bytes], processes: int, record: Path) -> int:
+    """Wait for the workers' end, and request it repeatedly once this job must end.
+
+    Meanwhile the time of the job's record says that it is alive.
+    """
+    descriptor, renewed = os.pidfd_open(process.pid), time.monotonic()
     try:
         while True:
             # A signal does not end this wait, so `asked` is polled.
             wait_s = REPEAT_S if sigterm.asked() else SIGNAL_S
             if select.select([descriptor], [], [], wait_s)[0]:
                 return process.wait()
+            if time.monotonic() - renewed >= ALIVE_EVERY_S:
+                renew(record)
+                renewed = time.monotonic()
             if sigterm.asked():
                 for pid in [process.pid] if processes == 1 else children(process.pid):
                     with contextlib.suppress(ProcessLookupError):

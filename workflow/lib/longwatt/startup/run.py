@@ -29,6 +29,8 @@ from longwatt.startup import checks, clock, invocation
 from longwatt.study.cells import device_count
 from longwatt.study.reported import report_settings
 from longwatt.study.stages import Stages
+from longwatt.watch import announced
+from longwatt.watch.outlook import StudyClock
 
 # CPU cores for each GPU on a cluster, where the profile says nothing: its process, data, recorder.
 CPUS_PER_GPU = 4
@@ -216,6 +218,7 @@ class Run:
             (True, self.tell_jobs),
             (fetches, self.tell_cores),
             (fetches, self.tell_triggers),
+            (fetches and writes, self.tell_watchers),
             (invocation.reports_only(options), partial(checks.check_report, self.current)),
         ]
         return [step for wanted, step in steps if wanted]
@@ -260,6 +263,16 @@ class Run:
     def tell_jobs(self) -> None:
         """Put into the environment what jobs must know of Snakemake's options."""
         os.environ.update(invocation.job_environment(self.given.options))
+
+    def tell_watchers(self) -> None:
+        """Name the study to what draws its progress, and to `longwatt status`."""
+        clock = None if self.given.on_cluster else self._clock
+        announced.announce(announced.Announced(self.current, clock))
+
+    def _clock(self) -> StudyClock:
+        """Return the foreteller of the study's end by what this run may use."""
+        runtimes = self._urgency.runtimes
+        return StudyClock(self.stages, runtimes, self.limit or 0, self.most_on_cpu or 1)
 
     def tell_cores(self) -> None:
         """Say what a user may not expect of the cores of cells on the CPU."""
