@@ -19,7 +19,8 @@ GROUND = "ground floor"
 ROOMS = (
     GROUND, "provenance", "hub", "gpus", "energy", "layout", "config", "datasets", "tokens",
     "metrics", "models", "study", "jobs", "freshness", "results", "inference", "training", "exits",
-    "cascades", "compare", "answer", "report", "plan", "startup", "commands",
+    "cascades", "compare", "answer", "report", "plan", "startup", "readiness", "first_study",
+    "commands",
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.
 LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from longwatt.commands import run as running
+from longwatt.commands.check import check
 from longwatt.commands.compare import compare_studies
 from longwatt.commands.ending import EndingCommand
+from longwatt.commands.init import init
 from longwatt.commands.options import PASSES_ON
 from longwatt.commands.passed_on import ARGPARSE_COMMANDS, PassedOnCommand
 
@@ -26,6 +28,8 @@ ARGPARSE: dict[str, Command] = {
 }
 # In the order in which one meets them.
 COMMANDS: dict[str, Command] = {
+    "init": (init, {}),
+    "check": (check, {}),
     "plan": (running.plan_study, ON_SNAKEMAKE),
     "run": (running.run_study, ON_SNAKEMAKE),
     "partial": (running.report_partly, ON_SNAKEMAKE),

@@ -1,0 +1,9 @@
+"""Define the error of a study that cannot be written."""
+
+from __future__ import annotations
+
+CHANGES_NO_RESULT = "It writes studies, and no job imports it."
+
+
+class FirstStudyError(ValueError):
+    """A first study cannot be written. The message says what to do."""
