@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from longwatt.commands import run as running
-from longwatt.commands.check import check
+from longwatt.commands.check import check_all
 from longwatt.commands.compare import compare_studies
 from longwatt.commands.ending import EndingCommand
 from longwatt.commands.init import init
@@ -29,7 +29,7 @@ ARGPARSE: dict[str, Command] = {
 # In the order in which one meets them.
 COMMANDS: dict[str, Command] = {
     "init": (init, {}),
-    "check": (check, {}),
+    "check": (check_all, {}),
     "plan": (running.plan_study, ON_SNAKEMAKE),
     "run": (running.run_study, ON_SNAKEMAKE),
     "partial": (running.report_partly, ON_SNAKEMAKE),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from longwatt.first_study.making import Wanted
+    from longwatt.first_study.making import FirstStudy
 
 CHANGES_NO_RESULT = "It writes a study that is run later."
 
@@ -68,10 +68,10 @@ def init(
     """
     from longwatt.first_study.errors import FirstStudyError
     from longwatt.first_study.fields import Asked
-    from longwatt.first_study.making import Wanted
+    from longwatt.first_study.making import FirstStudy
 
     named = [_asked("--data", _given(data), "File with your rows")]
-    wanted = Wanted(
+    wanted = FirstStudy(
         folder=folder.expanduser(),
         data=data or named,
         model=_asked("--model", model, "Model (tiny, a folder, OWNER/NAME ...)", "tiny"),
@@ -94,7 +94,7 @@ def _given(data: list[str] | None) -> str | None:
 
 
 def _asked(option: str, given: str | None, what: str, default: str | None = None) -> str:
-    """Return what was given, ask for it at a terminal, or say that it is missing."""
+    """Return a value as given, or ask for it at a terminal."""
     if given:
         return given
     if not asks():
@@ -103,7 +103,7 @@ def _asked(option: str, given: str | None, what: str, default: str | None = None
     return str(typer.prompt(what, default=default))
 
 
-def _make(wanted: Wanted) -> None:
+def _make(wanted: FirstStudy) -> None:
     from longwatt.first_study.making import first_look, make
 
     looked = first_look(wanted)
@@ -122,7 +122,7 @@ def _make(wanted: Wanted) -> None:
     typer.echo(f"Next: cd {wanted.folder} && longwatt check && longwatt run")
 
 
-def _corrected(wanted: Wanted) -> Wanted:
+def _corrected(wanted: FirstStudy) -> FirstStudy:
     """Ask for the fields that were misread."""
     from dataclasses import replace
 

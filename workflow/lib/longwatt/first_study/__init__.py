@@ -1,1 +1,1 @@
-"""Write a first study for data of a user's own, from a look at their rows."""
+"""Write a first study from a look at a user's rows."""

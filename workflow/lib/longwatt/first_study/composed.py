@@ -9,7 +9,7 @@ from typing import Any
 
 from longwatt.files import PACKAGE
 from longwatt.first_study import yaml_texts
-from longwatt.first_study.fields import Fields
+from longwatt.first_study.fields import RowFields
 from longwatt.first_study.machine_seen import Machine
 from longwatt.first_study.model_sources import TINY, Model
 from longwatt.first_study.settings_chosen import CHECKED_EXAMPLES, Chosen
@@ -47,7 +47,7 @@ class Draft:
     files: Mapping[str, str]
     fields: Mapping[str, str]
     seen: Seen
-    guessed: Fields
+    guessed: RowFields
     model: Model
     chosen: Chosen
     machine: Machine
@@ -96,7 +96,7 @@ def _rendered(name: str, **values: Any) -> str:
         "comment": yaml_texts.comment,
         "flow": yaml_texts.flow,
         "folded": yaml_texts.folded,
-        "number": yaml_texts.number,
+        "number": yaml_texts.spelt_number,
         "quoted": yaml_texts.quoted_text,
     }
     template = (TEMPLATES / name).read_text(encoding="utf-8")
@@ -135,10 +135,9 @@ def _parts(draft: Draft) -> dict[str, Any]:
 def _description(draft: Draft) -> str:
     *shorter, longest = map(str, draft.chosen.seq_lens)
     lengths = " and ".join(filter(None, [", ".join(shorter), longest]))
-    return (
-        f"{draft.model.title}: trained on rows of your own, with {lengths} tokens of input. What "
-        "does a longer input gain, and what does it cost?"
-    )
+    trained = f"{draft.model.title}: trained on rows of your own, with {lengths} tokens of input."
+    asks = " What does a longer input gain, and what does it cost?" if shorter else ""
+    return trained + asks
 
 
 def _prompt(draft: Draft) -> str | None:

@@ -14,7 +14,7 @@ from longwatt.spelling import nearest
 
 CHANGES_NO_RESULT = "It writes studies, and no job imports it."
 
-Row = Mapping[str, Any]
+RowValues = Mapping[str, Any]
 NONE = "none"  # `--query none`: there is no query
 # Names by which data sets call such fields, the surest first.
 INPUT_NAMES = (
@@ -34,7 +34,7 @@ SHORT_WORDS = 60  # most words of a query, on the mean
 
 
 @dataclass(frozen=True)
-class Fields:
+class RowFields:
     """The fields of a study's rows, by what they are, and why.
 
     Attributes:
@@ -61,15 +61,15 @@ class Fields:
 
 @dataclass(frozen=True)
 class Asked:
-    """Fields as the user names them; None where they are to be guessed."""
+    """The fields as a user names them, None where they are to be guessed."""
 
     input: str | None = None
     output: str | None = None
     query: str | None = None
 
 
-def value_of(row: Row, field: str) -> Any:
-    """Return the value of a field, which a dot leads into; None if there is none."""
+def value_of(row: RowValues, field: str) -> Any:
+    """Return the value of a field, None if there is none."""
     if field in row:
         return row[field]
     first, _, rest = field.partition(".")
@@ -78,7 +78,7 @@ def value_of(row: Row, field: str) -> Any:
 
 
 def texts_of(value: Any) -> list[str]:
-    """Return the texts in a value: itself, those of a list, or a number's spelling."""
+    """Return the texts in a value, be it a list or a number."""
     if isinstance(value, list | tuple):
         return [text for item in value for text in texts_of(item)]
     if isinstance(value, str):
@@ -88,7 +88,7 @@ def texts_of(value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the first rows hold in one field."""
+    """The content of one field in the first rows."""
 
     name: str
     share: float  # of rows with any text
@@ -98,7 +98,7 @@ class _Seen:
     asks: bool  # most texts end in a question mark
 
 
-def guess_fields(rows: Sequence[Row], asked: Asked) -> Fields:
+def guess_fields(rows: Sequence[RowValues], asked: Asked) -> RowFields:
     """Find the fields by their names, then by what they hold.
 
     Args:
@@ -113,7 +113,7 @@ def guess_fields(rows: Sequence[Row], asked: Asked) -> Fields:
         _check_there(role, getattr(asked, role), names)
     chat = _chat_field(rows)
     if chat and not (asked.input or asked.output):
-        return Fields("input", "output", "query" if _instructs(rows, chat) else None, chat=chat,
+        return RowFields("input", "output", "query" if _instructs(rows, chat) else None, chat=chat,
                       reasons=(f"{chat} holds turns of a conversation: the last of the assistant "
                                "is the output, what comes before it the input",))  # fmt: skip
     seen = {name: _look(rows, name) for name in names}
@@ -130,7 +130,7 @@ def _check_there(role: str, given: str | None, names: Sequence[str]) -> None:
     )
 
 
-def _names(row: Row, before: str = "") -> Iterator[str]:
+def _names(row: RowValues, before: str = "") -> Iterator[str]:
     """Yield the names of a row's fields, those of objects with a dot."""
     for name, value in row.items():
         if isinstance(value, Mapping):
@@ -139,7 +139,7 @@ def _names(row: Row, before: str = "") -> Iterator[str]:
             yield before + name
 
 
-def _look(rows: Sequence[Row], name: str) -> _Seen:
+def _look(rows: Sequence[RowValues], name: str) -> _Seen:
     values = [value_of(row, name) for row in rows]
     found = [texts for value in values if (texts := texts_of(value))]
     flat = [text for texts in found for text in texts]
@@ -168,7 +168,7 @@ class _Guess:
         self._taken = {name for name in (asked.input, asked.output, asked.query) if name}
         self._reasons: list[str] = []
 
-    def fields(self) -> Fields:
+    def fields(self) -> RowFields:
         """Return all roles, the surest found first."""
         id_ = self._id()
         output = self._asked.output or self._named("output", OUTPUT_NAMES)
@@ -184,7 +184,7 @@ class _Guess:
             found_input, query = query or "", None
             self._reasons = [why for why in self._reasons if not why.startswith("query:")]
             self._reasons.append(f"input: {found_input} is all that there is to read")
-        return Fields(found_input, output, query, id_, reasons=tuple(self._reasons))
+        return RowFields(found_input, output, query, id_, reasons=tuple(self._reasons))
 
     def _id(self) -> str | None:
         """Find a field that numbers the rows, by its name and for being in all of them."""
@@ -285,7 +285,7 @@ def _turn(value: Any) -> tuple[str, str] | None:
     return _SPEAKERS.get(who.lower(), who.lower()), text
 
 
-def _chat_field(rows: Sequence[Row]) -> str | None:
+def _chat_field(rows: Sequence[RowValues]) -> str | None:
     for name in dict.fromkeys(name for row in rows for name in row):
         found = [turns_of(row.get(name)) for row in rows[:20]]
         if found and sum(one is not None for one in found) > len(found) / 2:
@@ -293,7 +293,7 @@ def _chat_field(rows: Sequence[Row]) -> str | None:
     return None
 
 
-def _instructs(rows: Sequence[Row], chat: str) -> bool:
+def _instructs(rows: Sequence[RowValues], chat: str) -> bool:
     """Check whether all conversations begin with instructions."""
     found = [turns_of(row.get(chat)) for row in rows]
     return all(one is None or bool(one.query.strip()) for one in found)

@@ -14,7 +14,7 @@ from longwatt.files import whole_file
 from longwatt.first_study import composed, splits
 from longwatt.first_study.composed import Draft
 from longwatt.first_study.errors import FirstStudyError
-from longwatt.first_study.fields import Asked, Fields, Row, guess_fields
+from longwatt.first_study.fields import Asked, RowFields, RowValues, guess_fields
 from longwatt.first_study.machine_seen import Machine, machine_here
 from longwatt.first_study.model_sources import Model, counter_of, find_model, slug
 from longwatt.first_study.row_sources import (
@@ -25,7 +25,7 @@ from longwatt.first_study.row_sources import (
     rows_of_file,
 )
 from longwatt.first_study.settings_chosen import choose_settings
-from longwatt.first_study.texts_seen import Seen, example_of, look
+from longwatt.first_study.texts_seen import Seen, example_of, look_at_rows
 from longwatt.freshness.in_force import MACHINE_FILE
 from longwatt.metric_words import METRICS_OF_TEXTS
 from longwatt.readiness.data_rows import look_at_data
@@ -39,8 +39,8 @@ SPLIT_FILE = "data/{split}.jsonl"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a user asks for on the command line.
+class FirstStudy:
+    """The wishes of a user on the command line.
 
     Attributes:
         folder: to write into.
@@ -75,8 +75,8 @@ class Look:
     """
 
     files: GivenFiles
-    rows: list[Row]
-    fields: Fields
+    rows: list[RowValues]
+    fields: RowFields
     seen: Seen
 
     def told(self) -> list[str]:
@@ -94,7 +94,7 @@ class Look:
         ]
 
 
-def first_look(wanted: Wanted) -> Look:
+def first_look(wanted: FirstStudy) -> Look:
     """Look at the first rows of a user's files.
 
     Raises:
@@ -102,9 +102,9 @@ def first_look(wanted: Wanted) -> Look:
     """
     _check_words(wanted)
     files = given_files(wanted.data)
-    rows: list[Row] = list(first_values(files.by_split["train"]))
+    rows: list[RowValues] = list(first_values(files.by_split["train"]))
     fields = guess_fields(rows, wanted.fields)
-    seen = look(rows, fields, wanted.task, wanted.metric, None)
+    seen = look_at_rows(rows, fields, wanted.task, wanted.metric, None)
     if seen is None:
         raise FirstStudyError(
             f"--data {files.by_split['train']}: none of the first {len(rows)} rows has both "
@@ -114,7 +114,7 @@ def first_look(wanted: Wanted) -> Look:
     return Look(files, rows, fields, seen)
 
 
-def _check_words(wanted: Wanted) -> None:
+def _check_words(wanted: FirstStudy) -> None:
     if wanted.task not in (None, TEXT, CLASSIFICATION):
         raise FirstStudyError(f"--task {wanted.task}: give {TEXT} or {CLASSIFICATION}")
     known = dict.fromkeys((*METRICS_OF_TEXTS, *LABEL_METRICS))
@@ -139,14 +139,14 @@ def _check_metric(seen: Seen) -> None:
         )
 
 
-def study_name_of(wanted: Wanted) -> str:
-    """Return the study's name: the given one, or the folder's in letters that a file may have."""
+def study_name_of(wanted: FirstStudy) -> str:
+    """Return the study's name, by default the folder's."""
     return wanted.study or slug(wanted.folder.resolve().name)
 
 
 @dataclass(frozen=True)
-class Made:
-    """What was written.
+class StudyWritten:
+    """A study as it was written.
 
     Attributes:
         study: its name.
@@ -161,7 +161,9 @@ class Made:
     did: list[str]
 
 
-def make(wanted: Wanted, seen_first: Look | None = None, machine: Machine | None = None) -> Made:
+def make(
+    wanted: FirstStudy, seen_first: Look | None = None, machine: Machine | None = None
+) -> StudyWritten:
     """Write a first study into a folder.
 
     Args:
@@ -180,14 +182,14 @@ def make(wanted: Wanted, seen_first: Look | None = None, machine: Machine | None
 class _Maker:
     """One making of a study."""
 
-    def __init__(self, wanted: Wanted, looked: Look, model: Model, machine: Machine) -> None:
+    def __init__(self, wanted: FirstStudy, looked: Look, model: Model, machine: Machine) -> None:
         self.wanted, self.looked, self.model, self.machine = wanted, looked, model, machine
         self.name, self.labels = study_name_of(wanted), looked.seen.task == CLASSIFICATION
         self.fields = looked.fields
         self.rewrites = self._must_rewrite()
         self.told: list[str] = []
 
-    def make(self) -> Made:
+    def make(self) -> StudyWritten:
         """Write the data files, then all others, and check them as their first job will."""
         missing = self.looked.files.missing
         places = self._places(missing)
@@ -208,7 +210,7 @@ class _Maker:
             with whole_file(path) as stream:
                 stream.write(text)
         written = [*places.values(), *texts]
-        return Made(self.name, self._relative(written), self._relative(kept), self.told)
+        return StudyWritten(self.name, self._relative(written), self._relative(kept), self.told)
 
     # Data
 
@@ -272,9 +274,9 @@ class _Maker:
 
     def _split(
         self, train: Path, missing: list[str], places: Mapping[str, Path],
-        rewrite: Callable[[Row, Any, int], Row] | None,
+        rewrite: Callable[[RowValues, Any, int], RowValues] | None,
     ) -> int:  # fmt: skip
-        groups, lacking = splits.grouped(train, self.fields)
+        groups, lacking = splits.rows_by_document(train, self.fields)
         of = splits.assigned(groups, missing, self.labels)
         parts = {split: places[split] for split in ("train", *missing)}
         counts = splits.write_splits(train, parts, of, self.fields, rewrite)
@@ -287,7 +289,7 @@ class _Maker:
             self.told.append(f"{lacking} rows without an input or an output were left out.")
         return counts["train"]
 
-    def _rewrite(self, row: Row, example: Any, number: int) -> Row:
+    def _rewrite(self, row: RowValues, example: Any, number: int) -> RowValues:
         made = splits.plain_row(row, self.fields, example, number, self.labels)
         if not self.labels and self.rewrites and "numbered" in self.rewrites:
             return {**made, "id": str(number)}
@@ -363,12 +365,12 @@ class _Maker:
         count, seen = counter_of(self.model), self.looked.seen
         if count is None:
             return seen
-        found = look(self.looked.rows, self.fields, seen.task, seen.metric, count)
+        found = look_at_rows(self.looked.rows, self.fields, seen.task, seen.metric, count)
         assert found is not None, "the first look found rows"
         return replace(found, task_reason=seen.task_reason, metric_reason=seen.metric_reason)
 
     def _named(self, path: Path) -> str:
-        """Name a file as the study does: relative to its folder where it lies in it."""
+        """Name a file as the study does, relative to its folder if it lies there."""
         whole, folder = path.resolve(), self.wanted.folder.resolve()
         return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
 

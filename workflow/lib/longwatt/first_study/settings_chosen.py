@@ -12,12 +12,14 @@ from longwatt.models.exits.encoder_config import depth
 
 CHANGES_NO_RESULT = "It writes studies, and no job imports it."
 
-SHORTEST = 32  # tokens; below it hardly a sentence is left
+SHORTEST_INPUT = 32  # tokens; below it hardly a sentence is left
 TINY_MOST, CPU_MOST, GPU_MOST = 1024, 512, 16384  # longest inputs that a first study tries
 ROOM_FOR_ANSWERS = 1.25  # of the longest reference, whose tokens were estimated or sampled
 MOST_TARGET = 1024
 PROMPT_TOKENS = 32  # of a prompt's own words and special tokens, estimated
-STEPS_OF_TINY, PASSES, PASSES_ON_CPU = 60, 10, 3
+STEPS_OF_TINY, CHECKS_OF_TINY = 200, 4
+FEW_STEPS, MOST_PASSES = 60, 20  # few rows need more passes to come to as many steps
+PASSES, PASSES_ON_CPU = 10, 3
 EFFECTIVE = 16  # examples of a step that fine-tuning often takes
 CPU_BATCH, CPU_BATCH_OF_TINY = 4, 8
 TINY_LAYERS = 4
@@ -74,7 +76,8 @@ def choose_settings(seen: Seen, model: Model, machine: Machine, train_rows: int)
     most = CPU_BATCH_OF_TINY if model.name == TINY else CPU_BATCH
     per_pass = math.ceil(train_rows / effective)
     tiny = model.random
-    passes = None if tiny else (PASSES if on_gpu else PASSES_ON_CPU)
+    usual = PASSES if on_gpu else PASSES_ON_CPU
+    passes = None if tiny else min(MOST_PASSES, max(usual, math.ceil(FEW_STEPS / per_pass)))
     layers = depth(model.config) or (TINY_LAYERS if tiny else 12)
     encodes = model.family == "early_exit"
     return Chosen(
@@ -86,10 +89,15 @@ def choose_settings(seen: Seen, model: Model, machine: Machine, train_rows: int)
         learning_rate=_rate(model),
         steps=STEPS_OF_TINY if tiny else None,
         passes=passes,
-        every_steps=STEPS_OF_TINY // 3 if tiny else max(1, min(500, per_pass // 2)),
+        every_steps=STEPS_OF_TINY // CHECKS_OF_TINY if tiny else _between(per_pass, passes or 1),
         exits=_exit_layers(layers) if encodes else (),
         depth=layers if encodes else 0,
     )
+
+
+def _between(per_pass: int, passes: int) -> int:
+    """Return the steps between two validations: half a pass, and ten validations at most."""
+    return max(1, min(500, max(per_pass // 2, per_pass * passes // 10)))
 
 
 def _target_tokens(seen: Seen, limits: dict[str, int]) -> int:
@@ -113,7 +121,7 @@ def _lengths(
     wanted = _power(seen.longest + beside)
     stated = _limits(model, machine)
     longest = min([wanted, *stated.values()])
-    least = SHORTEST + (beside if prompted else 0)
+    least = SHORTEST_INPUT + (beside if prompted else 0)
     lengths = [one for one in (longest // 4, longest // 2, longest) if one >= least]
     lengths = lengths or [min([max(longest, _power(least)), *stated.values()])]
     middle = at_share(seen.input_tokens, COMMON_SHARE)

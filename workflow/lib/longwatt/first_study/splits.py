@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from longwatt.files import whole_file
 from longwatt.first_study.errors import FirstStudyError
-from longwatt.first_study.fields import Fields, Row, value_of
+from longwatt.first_study.fields import RowFields, RowValues, value_of
 from longwatt.first_study.row_sources import rows_of_file
-from longwatt.first_study.texts_seen import Example, example_of
+from longwatt.first_study.texts_seen import RowTexts, example_of
 
 CHANGES_NO_RESULT = "It writes studies, and no job imports it."
 
@@ -21,23 +20,6 @@ FEW_ROWS = 1000  # below these a larger share is held out, or scores would rest 
 SHARE_OF_FEW, SHARE_OF_MANY = 0.15, 0.1  # of the rows, for each split that is held out
 MOST_HELD_OUT = 2000  # rows: more make scores no surer than that, and cost at every validation
 DIGEST_BYTES_OF_GROUP = 12
-
-
-@dataclass(frozen=True)
-class Written:
-    """The files of a study's splits.
-
-    Attributes:
-        files: by split.
-        rows: of those that were written here, by split; of others nothing is counted.
-        left_out: rows that lack an input or an output.
-        documents: different inputs among all rows that were split.
-    """
-
-    files: dict[str, Path]
-    rows: dict[str, int]
-    left_out: int = 0
-    documents: int = 0
 
 
 def assigned(
@@ -105,13 +87,13 @@ def _check_enough(
     )
 
 
-def digest_of(example: Example) -> bytes:
+def digest_of(example: RowTexts) -> bytes:
     """Digest a row's document, so that its text need not be kept."""
     data = example.document.encode("utf-8", "surrogatepass")
     return blake2b(data, digest_size=DIGEST_BYTES_OF_GROUP).digest()
 
 
-def grouped(path: Path, fields: Fields) -> tuple[dict[bytes, tuple[int, str]], int]:
+def rows_by_document(path: Path, fields: RowFields) -> tuple[dict[bytes, tuple[int, str]], int]:
     """Count the rows of each document of a file, and the rows without texts."""
     groups: dict[bytes, tuple[int, str]] = {}
     lacking = 0
@@ -129,8 +111,10 @@ def grouped(path: Path, fields: Fields) -> tuple[dict[bytes, tuple[int, str]], i
     return groups, lacking
 
 
-def plain_row(row: Row, fields: Fields, example: Example, number: int, labels: bool) -> Row:
-    """Write a row with flat fields and texts alone, by the names of a study's own fields."""
+def plain_row(
+    row: RowValues, fields: RowFields, example: RowTexts, number: int, labels: bool
+) -> RowValues:
+    """Write a row anew, with flat fields that hold texts alone."""
     found: dict[str, Any] = {"id": str(number)}
     if fields.id and isinstance(value := value_of(row, fields.id), str | int):
         found["id"] = str(value)
@@ -142,11 +126,11 @@ def plain_row(row: Row, fields: Fields, example: Example, number: int, labels: b
     return found
 
 
-Rewrite = Callable[[Row, Example, int], Row]
+Rewrite = Callable[[RowValues, RowTexts, int], RowValues]
 
 
 def write_splits(
-    source: Path, places: Mapping[str, Path], of: Mapping[bytes, str], fields: Fields,
+    source: Path, places: Mapping[str, Path], of: Mapping[bytes, str], fields: RowFields,
     rewrite: Rewrite | None,
 ) -> dict[str, int]:  # fmt: skip
     """Write the rows of a file into those of its splits, and count them.
@@ -170,7 +154,7 @@ def write_splits(
     return counts
 
 
-def write_whole(source: Path, place: Path, fields: Fields, rewrite: Rewrite) -> int:
+def write_whole(source: Path, place: Path, fields: RowFields, rewrite: Rewrite) -> int:
     """Write all rows of a file anew, and count them."""
     count = 0
     with whole_file(place) as stream:
@@ -181,7 +165,7 @@ def write_whole(source: Path, place: Path, fields: Fields, rewrite: Rewrite) -> 
     return count
 
 
-def _texts(source: Path, fields: Fields) -> Iterator[tuple[Row, Example, int]]:
+def _texts(source: Path, fields: RowFields) -> Iterator[tuple[RowValues, RowTexts, int]]:
     for number, row in enumerate(rows_of_file(source), 1):
         if example := example_of(row.values, fields):
             yield row.values, example, number

@@ -1,4 +1,4 @@
-"""Tell from a user's rows what is asked of a model, how to score it, and how long texts are."""
+"""Tell the task, its metric and the lengths of texts from a user's rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from longwatt import metric_words
 from longwatt.canonical import text_of
-from longwatt.first_study.fields import Fields, Row, texts_of, turns_of, value_of
+from longwatt.first_study.fields import RowFields, RowValues, texts_of, turns_of, value_of
 from longwatt.plan.data_sizes import TOKENS_PER_WORD
 from longwatt.tasks import CLASSIFICATION, TEXT
 
@@ -70,7 +70,7 @@ def at_share(sizes: Sequence[int], share: float) -> int:
 
 
 @dataclass(frozen=True)
-class Example:
+class RowTexts:
     """One row as a model will see it."""
 
     query: str
@@ -83,24 +83,28 @@ class Example:
         return " ".join(self.input.split())
 
 
-def example_of(row: Row, fields: Fields) -> Example | None:
+def example_of(row: RowValues, fields: RowFields) -> RowTexts | None:
     """Return a row's texts, None if it lacks an input or an output."""
     if fields.chat:
         turns = turns_of(value_of(row, fields.chat))
         if turns is None:
             return None
         before = [turns.query] if turns.query and not fields.query else []
-        return Example(turns.query if fields.query else "", "\n\n".join([*before, turns.input]),
+        return RowTexts(turns.query if fields.query else "", "\n\n".join([*before, turns.input]),
                        (turns.output,))  # fmt: skip
     query = texts_of(value_of(row, fields.query)) if fields.query else [""]
     text, references = texts_of(value_of(row, fields.input)), texts_of(value_of(row, fields.output))
     if not (query and text and references):
         return None
-    return Example(query[0], "\n\n".join(text), tuple(references))
+    return RowTexts(query[0], "\n\n".join(text), tuple(references))
 
 
-def look(
-    rows: Sequence[Row], fields: Fields, task: str | None, metric: str | None, count: Count | None
+def look_at_rows(
+    rows: Sequence[RowValues],
+    fields: RowFields,
+    task: str | None,
+    metric: str | None,
+    count: Count | None,
 ) -> Seen | None:
     """Look at rows through their fields.
 
@@ -141,13 +145,15 @@ def look(
 
 def estimated_tokens(text: str) -> int:
     """Estimate the tokens of a text from its words, or its characters without spaces."""
-    words, letters = len(text.split()), len(text)
+    words, letters = float(len(text.split())), len(text)
     if letters > 20 * words:  # one character is a word, or there is no language in it
         words = max(words, letters / CHARACTERS_PER_TOKEN if text.isascii() else letters)
     return max(1, math.ceil(words * TOKENS_PER_WORD))
 
 
-def _labels(rows: Sequence[Row], fields: Fields, examples: Sequence[Example]) -> dict[str, int]:
+def _labels(
+    rows: Sequence[RowValues], fields: RowFields, examples: Sequence[RowTexts]
+) -> dict[str, int]:
     """Count the values of the output, none where rows have several."""
     if fields.chat or any(len(one.references) > 1 for one in examples):
         return {}
@@ -156,7 +162,7 @@ def _labels(rows: Sequence[Row], fields: Fields, examples: Sequence[Example]) ->
     return dict(Counter(text.strip() for text in spelt if text and text.strip()).most_common())
 
 
-def _task(labels: dict[str, int], examples: Sequence[Example]) -> tuple[str, str]:
+def _task(labels: dict[str, int], examples: Sequence[RowTexts]) -> tuple[str, str]:
     """Tell labels from texts by how often each value comes."""
     few = 2 <= len(labels) <= MOST_LABELS and len(examples) >= ROWS_PER_LABEL * len(labels)
     short = all(len(label.split()) <= LABEL_WORDS for label in labels)
@@ -170,7 +176,7 @@ def _task(labels: dict[str, int], examples: Sequence[Example]) -> tuple[str, str
     return TEXT, f"{told} different outputs in {len(examples)} rows"
 
 
-def _metric(task: str, labels: dict[str, int], examples: Sequence[Example]) -> tuple[str, str]:
+def _metric(task: str, labels: dict[str, int], examples: Sequence[RowTexts]) -> tuple[str, str]:
     """Choose how outputs are scored, by their length and their script."""
     if task == CLASSIFICATION:
         return _metric_of_labels(labels)

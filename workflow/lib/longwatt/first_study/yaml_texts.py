@@ -14,7 +14,7 @@ from longwatt.config.yaml_values import Loader
 
 CHANGES_NO_RESULT = "It writes studies, and no job imports it."
 
-WIDEST = 100  # columns of a study file
+COLUMNS_OF_STUDY = 100  # columns of a study file
 PLAIN = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*")
 
 
@@ -40,7 +40,7 @@ def flow(value: Any) -> str:
         return f"[{', '.join(map(flow, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return quoted_text(value) if isinstance(value, str) else number(value)
+    return quoted_text(value) if isinstance(value, str) else spelt_number(value)
 
 
 def block(entry: Mapping[str, Any], indent: int) -> str:
@@ -48,14 +48,14 @@ def block(entry: Mapping[str, Any], indent: int) -> str:
     before, lines = " " * indent, []
     for key, value in entry.items():
         line = f"{before}{quoted_text(str(key))}: {flow(value)}"
-        if len(line) > WIDEST and isinstance(value, Mapping):
+        if len(line) > COLUMNS_OF_STUDY and isinstance(value, Mapping):
             line = f"{before}{quoted_text(str(key))}:\n{block(value, indent + 2)}"
         lines.append(line)
     return "\n".join(lines)
 
 
-def number(value: float | str) -> str:
-    """Spell a number so that YAML 1.2 reads one: 2e-05 needs its point."""
+def spelt_number(value: float | str) -> str:
+    """Spell a spelt_number so that YAML 1.2 reads one: 2e-05 needs its point."""
     text = f"{float(value):g}" if isinstance(value, str) else str(value)
     digits, sign, power = text.partition("e")
     return f"{digits}.0e{int(power)}" if sign and "." not in digits else text
@@ -68,7 +68,7 @@ def comment(text: str, indent: int = 0) -> str:
     return "\n".join(
         textwrap.fill(
             " ".join(line.split()),
-            WIDEST,
+            COLUMNS_OF_STUDY,
             initial_indent=mark,
             subsequent_indent=mark,
             break_long_words=False,
@@ -80,5 +80,5 @@ def comment(text: str, indent: int = 0) -> str:
 
 def folded(text: str) -> str:
     """Wrap a paragraph for a folded scalar that is indented by two."""
-    lines = textwrap.wrap(" ".join(text.split()), WIDEST - 2, break_long_words=False)
+    lines = textwrap.wrap(" ".join(text.split()), COLUMNS_OF_STUDY - 2, break_long_words=False)
     return "\n  ".join(lines)

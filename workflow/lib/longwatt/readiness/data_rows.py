@@ -1,4 +1,4 @@
-"""Read all rows of a study's own files, and say of each that cannot be used why."""
+"""Read all rows of a study's own files, and name those that cannot be used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMED_ROWS = 5  # rows with a fault that are named in each file
 OWN_FILES = ("jsonl", "labelled")  # sources of a user's own files
 MOST_BYTES = GIB // 4  # of files, packed or not, above which only the first rows are read
 FIRST_ROWS = 20_000  # of each file, then
-LINES = (".jsonl", ".ndjson", ".json")
+LINE_FORMATS = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass
@@ -122,7 +122,7 @@ def _read_one(found: DataFacts, split: str, name: str, check: RowCheck, fields: 
     path, faults, count = Path(file).expanduser(), 0, 0
     if file.startswith("mirror:"):
         return
-    rows = _lines(path) if member is None and format_of(file) in LINES else (
+    rows = _lines(path) if member is None and format_of(file) in LINE_FORMATS else (
         _others(path, member, name, fields)
     )  # fmt: skip
     for row in rows:
@@ -178,7 +178,7 @@ def _line(line: bytes, number: int, name: str) -> Iterator[SourceRow | str]:
 def _others(
     path: Path, member: str | None, name: str, fields: list[str]
 ) -> Iterator[SourceRow | str]:
-    """Yield the rows of CSV, TSV, parquet or a zip, up to what cannot be read."""
+    """Yield the rows of other formats, up to what cannot be read."""
     try:
         yield from read_file(path, member, name, fields)
     except DatasetError as error:
@@ -209,7 +209,7 @@ def _read_as_job(
 
 
 def _quietly(chosen: Mapping[str, Any], folder: Path, scored: Collection[Scoring]) -> None:
-    """Read a dataset without the notes that its job prints: they are in its facts too."""
+    """Read a dataset without printing its notes, which its facts hold too."""
     import contextlib
     import io
 

@@ -24,7 +24,7 @@ CHANGES_NO_RESULT = "It says what would be refused, and runs nothing."
 SURELY = 1.25
 
 
-def check_room(stages: Stages, found: Findings, gpus: int | None) -> None:
+def check_machine(stages: Stages, found: Findings, gpus: int | None) -> None:
     """Add what does not fit into this machine.
 
     Args:
@@ -109,7 +109,7 @@ def small_splits(stages: Stages, rows: Mapping[str, Mapping[str, int]]) -> Itera
             continue
         if given == LARGEST and not budget.get("effective_batch_size"):
             continue
-        most = have if given == LARGEST else int(given)
+        most = have if given in (LARGEST, None) else int(given)
         wanted = step_batch(max(1, most), budget).effective
         if have < wanted:
             yield (

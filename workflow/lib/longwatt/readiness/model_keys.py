@@ -1,4 +1,4 @@
-"""Find misspelt keys in the `config` of a study's models, in a process of its own.
+"""Find misspelt keys in the `config` of models, in a process of its own.
 
 `MisspeltKeys` is light: transformers is loaded in `python -m` this module, beside other checks.
 """
@@ -51,7 +51,7 @@ def _start(asked: Mapping[str, Any]) -> subprocess.Popen[str]:
 
 
 def problem_of(family: str, given: Mapping[str, Any], model_type: str) -> str | None:
-    """Say which key of a model's settings its kind does not have, None if all are known."""
+    """Name a key of a model's settings that its kind lacks, if any."""
     try:
         check_keys(without_kind(given), _default(family, str(given.get("model_type", model_type))))
     except ModelError as error:

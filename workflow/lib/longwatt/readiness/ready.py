@@ -16,7 +16,7 @@ from longwatt.config.errors import StudyError
 from longwatt.freshness.in_force import MACHINE_FILE
 from longwatt.readiness.data_rows import OWN_FILES, DataFacts, look_at_data
 from longwatt.readiness.findings import Findings
-from longwatt.readiness.machine_room import check_room, small_splits
+from longwatt.readiness.machine_room import check_machine, small_splits
 from longwatt.readiness.model_keys import MisspeltKeys
 from longwatt.startup import checks
 from longwatt.startup.scored import scorings
@@ -76,7 +76,7 @@ def _check_read(
     _check_rows(stages, found)
     found.each([partial(_check_devices, stages, gpus)])
     if not found.problems:  # a forecast of what cannot be built would only repeat that
-        found.each([partial(check_room, stages, found, gpus)])
+        found.each([partial(check_machine, stages, found, gpus)])
     for model, problem in keys.problems().items():
         found.refuse(f"{stages.source}: models.{model}.config: {problem}")
 

@@ -55,7 +55,7 @@ def check_sources(stages: Stages) -> None:
 
 
 def missing_sources(stages: Stages) -> Iterator[str]:
-    """Yield a sentence for each source that is not made yet and cannot be read here."""
+    """Yield a sentence for each source that is missing here."""
     for entry, artefact, problem in _sources(stages):
         if problem and not Path(artefact).exists():
             yield f"{stages.source}: {entry}: {problem}{_lost(stages.study, entry)}"
