@@ -96,6 +96,7 @@ def _rendered(name: str, **values: Any) -> str:
         "comment": yaml_texts.comment,
         "flow": yaml_texts.flow,
         "folded": yaml_texts.folded,
+        "item": yaml_texts.item,
         "number": yaml_texts.spelt_number,
         "quoted": yaml_texts.quoted_text,
     }
@@ -240,17 +241,25 @@ def _grid(
 
 def _claim(draft: Draft, model: str) -> str:
     """Write a claim as a comment, for the user to change."""
-    point = "last-b1" if draft.labels else "greedy"
+    if draft.labels:
+        name, statement = "faster", "Early exit is faster and as accurate."
+        test = (
+            "value: {column: speedup_at_equal_accuracy, of: {inference: early-t0.8-b1}, above: 1}"
+        )
+    elif len(draft.chosen.seq_lens) > 1:
+        name, statement = "longer_is_better", "A longer input gives a better score."
+        of = f"{{model: {model}, inference: greedy}}"
+        test = f"difference: {{column: score, of: {of}, to: {{seq_len: shorter}}, above: 0}}"
+    else:
+        name, statement = "beats_first_words", "Answers are better than a row's first words."
+        of = "{inference: greedy}"
+        test = f"difference: {{column: score, of: {of}, to: {{column: score_lead}}, above: 0}}"
     lines = [
         "claims:",
-        "  longer_is_better:",
-        "    statement: A longer input gives a better score.",
+        f"  {name}:",
+        f"    statement: {statement}",
         "    tests:",
-        "      - difference:",
-        "          column: score",
-        f"          of: {{model: {model}, inference: {point}}}",
-        "          to: {seq_len: shorter}",
-        "          above: 0",
+        f"      - {test}",
     ]
     return "\n".join(f"# {line}" for line in lines)
 

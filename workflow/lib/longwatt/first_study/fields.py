@@ -187,7 +187,7 @@ class _Guess:
         return RowFields(found_input, output, query, id_, reasons=tuple(self._reasons))
 
     def _id(self) -> str | None:
-        """Find a field that numbers the rows, by its name and for being in all of them."""
+        """Find a field that numbers all rows, by its name."""
         for name, seen in self._seen.items():
             if name.lower() in ID_NAMES and seen.share == 1 and name not in self._taken:
                 self._taken.add(name)

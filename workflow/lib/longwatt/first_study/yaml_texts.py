@@ -54,8 +54,14 @@ def block(entry: Mapping[str, Any], indent: int) -> str:
     return "\n".join(lines)
 
 
+def item(entry: Mapping[str, Any], indent: int) -> str:
+    """Spell a mapping in a list: in one line where it fits, else line by line."""
+    line = flow(entry)
+    return line if indent + len(line) <= COLUMNS_OF_STUDY else block(entry, indent).lstrip()
+
+
 def spelt_number(value: float | str) -> str:
-    """Spell a spelt_number so that YAML 1.2 reads one: 2e-05 needs its point."""
+    """Spell a number so that YAML 1.2 reads one: 2e-05 needs its point."""
     text = f"{float(value):g}" if isinstance(value, str) else str(value)
     digits, sign, power = text.partition("e")
     return f"{digits}.0e{int(power)}" if sign and "." not in digits else text
