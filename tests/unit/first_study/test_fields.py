@@ -36,7 +36,8 @@ def roles(rows, **asked):
          ("Dokument", "Antwort", "Frage")),
         ({"prompt": "Say hello", "completion": "hello"}, ("prompt", "completion", None)),
         ({"a": LONG, "b": "yes"}, ("a", "b", None)),
-        ({"meta": {"lang": "en"}, "doc": {"body": LONG}, "label": "x"}, ("doc.body", "label", None)),
+        ({"meta": {"lang": "en"}, "doc": {"body": LONG}, "label": "x"},
+         ("doc.body", "label", None)),
     ],
 )  # fmt: skip
 def test_roles_are_told_by_names_then_by_content(row, expected):

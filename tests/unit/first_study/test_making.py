@@ -257,7 +257,7 @@ def test_nothing_is_written_over(there, tmp_path, rows):
     path = tmp_path / "a" / there
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    with pytest.raises(FirstStudyError, match="is there already.*nothing was written"):
+    with pytest.raises(FirstStudyError, match=r"is there already.*nothing was written"):
         written(tmp_path / "a", rows)
     assert [p for p in (tmp_path / "a").rglob("*") if p.is_file()] == [path]
     assert path.read_text() == "mine"

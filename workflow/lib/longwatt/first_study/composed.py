@@ -241,6 +241,7 @@ def _grid(
 
 def _claim(draft: Draft, model: str) -> str:
     """Write a claim as a comment, for the user to change."""
+    of = f"{{model: {model}}}" if draft.model.random else "{inference: greedy}"
     if draft.labels:
         name, statement = "faster", "Early exit is faster and as accurate."
         test = (
@@ -248,11 +249,9 @@ def _claim(draft: Draft, model: str) -> str:
         )
     elif len(draft.chosen.seq_lens) > 1:
         name, statement = "longer_is_better", "A longer input gives a better score."
-        of = f"{{model: {model}, inference: greedy}}"
         test = f"difference: {{column: score, of: {of}, to: {{seq_len: shorter}}, above: 0}}"
     else:
         name, statement = "beats_first_words", "Answers are better than a row's first words."
-        of = "{inference: greedy}"
         test = f"difference: {{column: score, of: {of}, to: {{column: score_lead}}, above: 0}}"
     lines = [
         "claims:",
