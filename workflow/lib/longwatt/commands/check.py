@@ -40,7 +40,7 @@ def check_all(
     if found.problems:
         for problem in found.problems:
             typer.echo(f"problem: {problem}", err=True)
-        typer.echo(f"{len(found.problems)} found; nothing was run", err=True)
+        typer.echo(f"problems found: {len(found.problems)}; nothing was run", err=True)
         raise typer.Exit(1)
     for line in found.checked:
         typer.echo(f"checked: {line}")

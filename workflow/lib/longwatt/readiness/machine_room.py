@@ -11,7 +11,6 @@ from longwatt.disk_space import GIB
 from longwatt.gpus import listing
 from longwatt.plan.cell_cores import machine_memory_gib
 from longwatt.plan.memory import CellMemory
-from longwatt.plan.plan import Plan
 from longwatt.plan.report import read_plan
 from longwatt.readiness.findings import Findings
 from longwatt.study.cells import LARGEST, MOST_TOKENS, step_batch
@@ -38,8 +37,11 @@ def check_machine(stages: Stages, found: Findings, gpus: int | None) -> None:
     plan = read_plan(settings, {})
     for name, why in plan.parameters.unknown.items():
         found.refuse(f"{stages.source}: models.{name} cannot be built: {why}")
-    _memory(plan, found, [one.memory_gib for one in here if one.memory_gib])
-    _disk(plan, found)
+    # A probe finds the largest batch, which then fits by itself.
+    fixed = {name: one for name, one in plan.memories.items() if stages.probe(name) is None}
+    sizes = [one.memory_gib for one in here if one.memory_gib]
+    compare_memory(stages.source, fixed, found, machine_memory_gib(), min(sizes, default=None))
+    compare_disk(sum(share.gib for share in plan.disk), found)
     found.checked.append(
         f"GPUs: the largest budget needs {_most_gpus(stages)}, {there} may be used"
     )
@@ -49,47 +51,46 @@ def _most_gpus(stages: Stages) -> int:
     return max(stages.gpus(name) for name in stages.cells)
 
 
-def _memory(plan: Plan, found: Findings, gpus_gib: list[float]) -> None:
-    """Compare forecasts of memory with the machine and with the budgets."""
-    machine, smallest = machine_memory_gib(), min(gpus_gib, default=None)
-    peak = 0.0
-    for name, cell in plan.memories.items():
-        limit = machine if cell.on_cpu else smallest
-        needs = cell.most.total
-        peak = max(peak, needs)
-        if _asks_for_largest(plan.stages, name):
-            continue
-        where = f"{plan.stages.source}: cell {name}"
+def compare_memory(
+    source: str,
+    memories: Mapping[str, CellMemory],
+    found: Findings,
+    machine_gib: float,
+    gpu_gib: float | None,
+) -> None:
+    """Compare forecasts of memory with the machine and with the budgets.
+
+    Args:
+        source: the study's file.
+        memories: of cells whose batch is fixed.
+        found: what is added to.
+        machine_gib: memory of the machine.
+        gpu_gib: memory of its smallest GPU, None where there is none or it is unknown.
+    """
+    advice = "lower seq_lens or the budget's batch, or take a smaller model"
+    for name, cell in memories.items():
+        limit = machine_gib if cell.on_cpu else gpu_gib
+        where, needs = f"{source}: cell {name} takes", cell.most.total
         device = "this machine has" if cell.on_cpu else "the smallest GPU here has"
-        advice = "lower seq_lens or the budget's batch, or take a smaller model"
         if limit is not None and needs > limit:
-            said = f"{where} takes {needs:.1f} GiB (forecast), but {device} {limit:.1f}; {advice}"
+            said = f"{where} {needs:.1f} GiB (forecast), but {device} {limit:.1f}; {advice}"
             (found.refuse if needs > SURELY * limit else found.note)(said)
         elif cell.exceeds:
-            found.note(_above_budget(where, cell))
-    unit = f"{machine:.1f} GiB of this machine" if smallest is None else f"{smallest:.1f} of a GPU"
-    found.checked.append(f"memory: {peak:.1f} GiB at the peak of a cell (forecast), {unit}")
+            budget = f"its budget's memory_gib_per_gpu of {cell.limit_gib:g}"
+            found.note(f"{where} {cell.most.limited:.1f} GiB (forecast), above {budget}; {advice}")
+    peak = max((cell.most.total for cell in memories.values()), default=None)
+    told = "a probe finds the batch that fits" if peak is None else f"{peak:.1f} GiB (forecast)"
+    gpu = f", {gpu_gib:.1f} of a GPU" if gpu_gib is not None else ""
+    found.checked.append(f"memory: {told} at most; {machine_gib:.1f} GiB of this machine{gpu}")
 
 
-def _above_budget(where: str, cell: CellMemory) -> str:
-    return (
-        f"{where} takes {cell.most.limited:.1f} GiB of a device (forecast), above its budget's "
-        f"memory_gib_per_gpu of {cell.limit_gib:g}"
-    )
-
-
-def _asks_for_largest(stages: Stages, name: str) -> bool:
-    """Check whether a probe finds the batch, which then fits by itself."""
-    return stages.probe(name) is not None
-
-
-def _disk(plan: Plan, found: Findings) -> None:
-    needs = sum(share.gib for share in plan.disk)
+def compare_disk(needs_gib: float, found: Findings) -> None:
+    """Compare the disk that a study takes with what is free in this folder."""
     state = os.statvfs(Path.cwd())
     free = state.f_bavail * state.f_frsize / GIB
-    said = f"{needs:.2f} GiB (estimated), {free:.1f} GiB are free at {Path.cwd()}"
+    said = f"{needs_gib:.2f} GiB (estimated), {free:.1f} GiB are free at {Path.cwd()}"
     found.checked.append(f"disk: {said}")
-    if needs > free:
+    if needs_gib > free:
         found.refuse(
             f"the disk is too small: the study takes {said}; free some, or work in another folder"
         )

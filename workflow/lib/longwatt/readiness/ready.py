@@ -69,7 +69,7 @@ def _check_read(
     stages = Stages(machine["study"], study, machine)
     if not found.each(study_checks.reference_checks(study, stages.source)):
         return
-    found.checked.append(f"{len(stages.cells)} cells: splits, lengths, batches, claims, figures")
+    found.checked.append(f"cells ({len(stages.cells)}): splits, lengths, batches, claims, figures")
     found.each([*study_checks.assertion_checks(stages), *study_checks.cell_checks(stages)])
     keys = MisspeltKeys(_given_keys(stages))
     _check_sources(stages, found)
