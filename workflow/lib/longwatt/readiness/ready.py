@@ -42,7 +42,8 @@ def check_study(name: str | None, gpus: int | None = None) -> Findings:
         found.refuse(str(error))
         return found
     found.refuse(*studies.study_problems(path))
-    found.checked.append(f"{MACHINE_FILE} and {path}: keys, names and numbers")
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    found.checked.append(f"{MACHINE_FILE} and {shown}: keys, names and numbers")
     if not found.problems:
         _check_read(machine, studies.read_study(path), found, gpus)
     return found
