@@ -12,8 +12,6 @@ import typer
 from longwatt.commands.options import Study
 from longwatt.commands.snakemake_call import arguments_for
 
-CHANGES_NO_RESULT = "It says what would be refused, and runs nothing."
-
 MOST_WORDS = 4000  # characters of what Snakemake says that are shown, the last of them
 
 
@@ -21,7 +19,9 @@ def check_all(
     study: Study = None,
     gpus: Annotated[
         int | None,
-        typer.Option(min=0, help="GPUs that may be used, where they are not those found here."),
+        typer.Option(
+            min=0, metavar="N", help="GPUs that may be used, where they are not those found here."
+        ),
     ] = None,
 ) -> None:
     """Say everything that would be refused, in seconds, without running.

@@ -11,8 +11,6 @@ import typer
 if TYPE_CHECKING:
     from longwatt.first_study.making import FirstStudy
 
-CHANGES_NO_RESULT = "It writes a study that is run later."
-
 
 def asks() -> bool:
     """Return whether a person sits at the terminal and can be asked."""
@@ -20,45 +18,61 @@ def asks() -> bool:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to write into; made if it is not there.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder to write into; made if it is not there."),
+    ],
     data: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="FILE",
             help="File with your rows: JSON lines, CSV, TSV or parquet, or a folder of them. Give "
             "it again for each split, as train=FILE, validation=FILE, test=FILE or by name. What "
-            "is missing is split from the training rows."
+            "is missing is split from the training rows.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
+            metavar="MODEL",
             help="tiny (random weights, a minute on a CPU), minilm or smollm2 (of a Python "
-            "package), a folder as save_pretrained writes it, or OWNER/NAME of the hub."
+            "package), a folder as save_pretrained writes it, or OWNER/NAME of the hub.",
         ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Commit of a hub's model, 40 hexadecimal digits.")
+        str | None,
+        typer.Option(metavar="COMMIT", help="Commit of a hub's model, 40 hexadecimal digits."),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Name of the study; the folder's unless given.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the study; the folder's unless given."),
     ] = None,
     input: Annotated[
-        str | None, typer.Option("--input", help="Field with the text to read.")
+        str | None, typer.Option("--input", metavar="FIELD", help="Field with the text to read.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", help="Field with the answer, summary or label.")
+        str | None,
+        typer.Option("--output", metavar="FIELD", help="Field with the answer, summary or label."),
     ] = None,
     query: Annotated[
-        str | None, typer.Option("--query", help="Field with the question; none: there is none.")
+        str | None,
+        typer.Option(
+            "--query", metavar="FIELD", help="Field with the question; none: there is none."
+        ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="text or classification, if the guess is wrong.")
+        str | None,
+        typer.Option(metavar="TASK", help="text or classification, if the guess is wrong."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Metric, in place of the one that outputs suggest.")
+        str | None,
+        typer.Option(metavar="METRIC", help="Metric, in place of the one that outputs suggest."),
     ] = None,
     family: Annotated[
-        str | None, typer.Option(help="Family of the model, if it cannot be read or guessed.")
+        str | None,
+        typer.Option(
+            metavar="FAMILY", help="Family of the model, if it cannot be read or guessed."
+        ),
     ] = None,
 ) -> None:
     """Look at your rows and write a commented study that runs.

@@ -16,8 +16,6 @@ from longwatt.first_study.settings_chosen import CHECKED_EXAMPLES, Chosen
 from longwatt.first_study.texts_seen import Seen
 from longwatt.tasks import CLASSIFICATION
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 TEMPLATES = PACKAGE / "first_study"
 OWN_TOKENIZER = "own"
 HEAD = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 
 class FirstStudyError(ValueError):
     """A first study cannot be written. The message says what to do."""

@@ -12,8 +12,6 @@ from longwatt.canonical import text_of
 from longwatt.first_study.errors import FirstStudyError
 from longwatt.spelling import nearest
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 RowValues = Mapping[str, Any]
 NONE = "none"  # `--query none`: there is no query
 # Names by which data sets call such fields, the surest first.

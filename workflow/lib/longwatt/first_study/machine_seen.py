@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from longwatt.gpus import listing
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 
 @dataclass(frozen=True)
 class Machine:

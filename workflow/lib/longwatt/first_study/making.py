@@ -33,8 +33,6 @@ from longwatt.spelling import nearest
 from longwatt.study.checks import LABEL_METRICS
 from longwatt.tasks import CLASSIFICATION, TEXT
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 SPLIT_FILE = "data/{split}.jsonl"
 
 

@@ -15,8 +15,6 @@ from longwatt.models.exits import encoder_config
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION, TEXT
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 TINY = "tiny"
 # Pretrained models that a Python package carries: what they are for, package and folder.
 PACKAGED = {

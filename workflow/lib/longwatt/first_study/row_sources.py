@@ -13,8 +13,6 @@ from longwatt.datasets.reading.rows import SourceRow
 from longwatt.datasets.records import SPLITS, DatasetError
 from longwatt.first_study.errors import FirstStudyError
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 READ_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 JSON_FORMATS = READ_FORMATS[:3]
 LOOKED_AT = 1000  # rows of a split on which guesses rest

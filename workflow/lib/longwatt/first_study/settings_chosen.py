@@ -10,8 +10,6 @@ from longwatt.first_study.model_sources import TINY, Model
 from longwatt.first_study.texts_seen import COMMON_SHARE, Seen, at_share
 from longwatt.models.exits.encoder_config import depth
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 SHORTEST_INPUT = 32  # tokens; below it hardly a sentence is left
 TINY_MOST, CPU_MOST, GPU_MOST = 1024, 512, 16384  # longest inputs that a first study tries
 ROOM_FOR_ANSWERS = 1.25  # of the longest reference, whose tokens were estimated or sampled

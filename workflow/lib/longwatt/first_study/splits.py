@@ -14,8 +14,6 @@ from longwatt.first_study.fields import RowFields, RowValues, value_of
 from longwatt.first_study.row_sources import rows_of_file
 from longwatt.first_study.texts_seen import RowTexts, example_of
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 FEW_ROWS = 1000  # below these a larger share is held out, or scores would rest on too few
 SHARE_OF_FEW, SHARE_OF_MANY = 0.15, 0.1  # of the rows, for each split that is held out
 MOST_HELD_OUT = 2000  # rows: more make scores no surer than that, and cost at every validation

@@ -14,8 +14,6 @@ from longwatt.first_study.fields import RowFields, RowValues, texts_of, turns_of
 from longwatt.plan.data_sizes import TOKENS_PER_WORD
 from longwatt.tasks import CLASSIFICATION, TEXT
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 MOST_LABELS = 50  # different values beyond which an output is text
 LABEL_WORDS = 5  # most words of a label's name
 ROWS_PER_LABEL = 3  # least, on the mean

@@ -12,8 +12,6 @@ import yaml
 
 from longwatt.config.yaml_values import Loader
 
-CHANGES_NO_RESULT = "It writes studies, and no job imports it."
-
 COLUMNS_OF_STUDY = 100  # columns of a study file
 PLAIN = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*")
 
@@ -55,7 +53,7 @@ def block(entry: Mapping[str, Any], indent: int) -> str:
 
 
 def item(entry: Mapping[str, Any], indent: int) -> str:
-    """Spell a mapping in a list: in one line where it fits, else line by line."""
+    """Spell a mapping of a list, in one line where it fits."""
     line = flow(entry)
     return line if indent + len(line) <= COLUMNS_OF_STUDY else block(entry, indent).lstrip()
 

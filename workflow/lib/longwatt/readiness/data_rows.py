@@ -26,8 +26,6 @@ from longwatt.datasets.visibility import Scoring
 from longwatt.disk_space import GIB
 from longwatt.files import read_object
 
-CHANGES_NO_RESULT = "It says what would be refused, and runs nothing."
-
 NAMED_ROWS = 5  # rows with a fault that are named in each file
 OWN_FILES = ("jsonl", "labelled")  # sources of a user's own files
 MOST_BYTES = GIB // 4  # of files, packed or not, above which only the first rows are read

@@ -11,8 +11,6 @@ from longwatt.gpus.listing import GpuError
 from longwatt.hub.client import HubError
 from longwatt.models.errors import ModelError
 
-CHANGES_NO_RESULT = "It says what would be refused, and runs nothing."
-
 REFUSALS = (StudyError, DatasetError, GpuError, HubError, ModelError)
 
 

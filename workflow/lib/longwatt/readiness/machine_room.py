@@ -16,8 +16,6 @@ from longwatt.readiness.findings import Findings
 from longwatt.study.cells import LARGEST, MOST_TOKENS, step_batch
 from longwatt.study.stages import Stages
 
-CHANGES_NO_RESULT = "It says what would be refused, and runs nothing."
-
 # Forecasts of memory were up to 17 % off where they were compared (docs/how-to/plan.md): what is
 # further above than this will not fit.
 SURELY = 1.25

@@ -15,8 +15,6 @@ from longwatt.models import load_family
 from longwatt.models.configurations import check_keys, without_kind
 from longwatt.models.errors import ModelError
 
-CHANGES_NO_RESULT = "It says what would be refused, and runs nothing."
-
 
 class MisspeltKeys:
     """A process that compares models' settings with the keys that their kinds have.

@@ -24,8 +24,6 @@ from longwatt.study import checks as study_checks
 from longwatt.study import settings
 from longwatt.study.stages import Stages
 
-CHANGES_NO_RESULT = "It says what would be refused, and runs nothing."
-
 
 def check_study(name: str | None, gpus: int | None = None) -> Findings:
     """Find everything that would be refused if a study were run from this folder.
