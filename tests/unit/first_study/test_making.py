@@ -273,6 +273,28 @@ def test_files_of_the_folder_itself_stay_as_they_are(tmp_path, rows):
     assert {(folder / name).read_text() for name in made.kept} == {"mine\n"}
 
 
+def test_a_second_study_stands_beside_the_first(tmp_path, rows, monkeypatch):
+    written(tmp_path / "a", rows)
+    made = written(tmp_path / "a", rows, study="second")
+    monkeypatch.chdir(tmp_path / "a")
+    files = the_only(study_of(tmp_path / "a", made)["datasets"])["options"]["files"]
+    assert files["train"] == "data/second/train.jsonl" and "config.yaml" in made.kept
+    with pytest.raises(FirstStudyError, match=r"second/train\.jsonl is there already"):
+        written(tmp_path / "a", rows, study="second")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("2024", "2024"), ("no", "no"), ("été à la mer", "ete_a_la_mer"), ("水", "mine"),
+     ("null", "null"), ("a.b-c", "a_b_c")],
+)  # fmt: skip
+def test_a_folder_of_any_name_gives_a_study_a_name(folder, name, tmp_path, rows, monkeypatch):
+    made = written(tmp_path / folder, rows)
+    monkeypatch.chdir(tmp_path / folder)
+    assert made.study == name and study_of(tmp_path / folder, made)
+    assert str(read_yaml(tmp_path / folder / "config.yaml")["study"]) == name
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path, rows):
     with pytest.raises(FirstStudyError, match="is a file, but a folder"):
         written(rows, rows)

@@ -93,7 +93,7 @@ def test_without_a_hub_the_commit_is_asked_for(monkeypatch):
 
 
 def test_a_commit_is_enough_without_a_hub_and_the_guess_says_so(monkeypatch):
-    monkeypatch.setattr(client, "fetch", unreachable)
+    monkeypatch.setattr(client, "check_files", unreachable)
     for name, family in {"google/flan-t5-small": "seq2seq", "allenai/led-base-16384": "led",
                          "org/some-llama": "causal"}.items():  # fmt: skip
         found = find_model(name, COMMIT, "text", None)
@@ -103,7 +103,7 @@ def test_a_commit_is_enough_without_a_hub_and_the_guess_says_so(monkeypatch):
 
 
 def test_a_branch_becomes_the_commit_that_the_hub_names(monkeypatch):
-    monkeypatch.setattr(client, "fetch", unreachable)
+    monkeypatch.setattr(client, "check_files", unreachable)
     monkeypatch.setattr(client, "not_pinned", lambda _: f"... its commit is {COMMIT} now")
     assert find_model("a/b", "main", "text", None).origin["revision"] == COMMIT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,7 +134,7 @@ def _make(wanted: FirstStudy) -> None:
         typer.echo(f"kept {wanted.folder / path}, which was there")
     for path in made.written:
         typer.echo(f"wrote {wanted.folder / path}")
-    typer.echo(f"Next: cd {wanted.folder} && longwatt check && longwatt run")
+    typer.echo(f"Next: cd {shlex.quote(str(wanted.folder))} && longwatt check && longwatt run")
 
 
 def _corrected(wanted: FirstStudy) -> FirstStudy:

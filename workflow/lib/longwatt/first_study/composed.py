@@ -74,7 +74,7 @@ def config_text(shipped: Path, study: str) -> str:
     """Write config.yaml from the one that longwatt ships, with its comments."""
     lines = shipped.read_text(encoding="utf-8").splitlines()
     own = [line for line in lines if not line.startswith("# yaml-language-server")]
-    named = [f"study: {study}" if line.startswith("study:") else line for line in own]
+    named = [f"study: {yaml_texts.quoted_text(study)}" if line.startswith("study:") else line for line in own]
     return "\n".join(named) + "\n"
 
 
@@ -291,6 +291,12 @@ def _notes(draft: Draft, points: Mapping[str, Any]) -> dict[str, str]:
 
 def _fields_note(draft: Draft) -> str:
     guessed = draft.guessed.reasons
+    if draft.fields["input"] != draft.guessed.input or draft.guessed.chat:
+        return (
+            "The parts of the rows as they were written anew. Guessed where they come from: "
+            f"{'; '.join(guessed)}. If that is wrong, start again with --input, --output and "
+            "--query (none: there is no query)."
+        )
     how = "; ".join(guessed) if guessed else "as they were named on the command line"
     return (
         f"What the rows call their parts. Guessed: {how}. If that is wrong, change it here, or "

@@ -33,7 +33,7 @@ from longwatt.spelling import nearest
 from longwatt.study.checks import LABEL_METRICS
 from longwatt.tasks import CLASSIFICATION, TEXT
 
-SPLIT_FILE = "data/{split}.jsonl"
+SPLIT_FILE = "data/{among}{split}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,10 @@ class _Maker:
         """Name the files that are written here, by split."""
         given = list(self.looked.files.by_split)
         made = given if self.rewrites else (["train"] if missing else [])
+        # In a folder with a study already, each further one has a folder of data of its own.
+        among = "" if not (self.wanted.folder / MACHINE_FILE).exists() else f"{self.name}/"
         return {
-            split: self.wanted.folder / SPLIT_FILE.format(split=split)
+            split: self.wanted.folder / SPLIT_FILE.format(among=among, split=split)
             for split in [*made, *missing]
         }
 
@@ -280,7 +282,7 @@ class _Maker:
         counts = splits.write_splits(train, parts, of, self.fields, rewrite)
         listed = ", ".join(f"{count} {split}" for split, count in counts.items())
         self.told.append(
-            f"{train} was split: {listed} rows in data/. Equal inputs ({len(groups)} different "
+            f"{train} was split: {listed} rows. Equal inputs ({len(groups)} different "
             "ones) stay in one split, and the same rows come to the same split on every machine."
         )
         if lacking:

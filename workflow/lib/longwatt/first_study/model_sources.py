@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,6 +232,7 @@ def _fetched_config(repository: client.Repository) -> dict[str, Any]:
     from longwatt.files import read_object
 
     try:
+        client.check_files(repository, checkpoints.choose_config)  # asks once; a fetch is patient
         folder = client.fetch(repository, checkpoints.choose_config)
     except client.HubUnreachable:
         return {}
@@ -276,7 +278,8 @@ def _positions(config: Mapping[str, Any], family: str) -> int | None:
 
 def slug(text: str) -> str:
     """Make a name for a key or a file of a text."""
-    plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    bare = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^a-z0-9]+", "_", bare.lower()).strip("_")
     return plain or "mine"
 
 
