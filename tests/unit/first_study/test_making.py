@@ -9,6 +9,7 @@ from longwatt.config.documents import read_yaml
 from longwatt.config.studies import read_study
 from longwatt.first_study.errors import FirstStudyError
 from longwatt.first_study.fields import Asked
+from longwatt.hub import client
 from longwatt.readiness.data_rows import look_at_data
 from longwatt.study.checks import checked_stages
 from tests.conftest import ROOT
@@ -328,9 +329,37 @@ def test_labels_get_an_encoder_with_exits_and_its_standard(tmp_path, monkeypatch
     assert [m["exits"]["layers"] for m in study["models"].values()] == [[0, 1, 2, 3], [3]]
 
 
-def test_a_machine_with_gpus_gets_the_largest_batch_and_a_fixed_step(tmp_path, rows):
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("made_of", "name", "family", "words"),
+    [
+        (question_rows(), "org/some-llama", "causal", "lora: {rank: 16"),
+        (question_rows(), "google/flan-t5-small", "seq2seq", "weights: initial"),
+        (labelled_rows(), "org/some-bert", "early_exit", "12 layers are assumed"),
+    ],
+)
+def test_models_of_a_hub_that_is_out_of_reach_make_studies_too(
+    made_of, name, family, words, tmp_path, monkeypatch
+):
+    def unreachable(*_):
+        raise client.HubUnreachable("no connection")
+
+    monkeypatch.setattr(client, "check_files", unreachable)
+    (tmp_path / "rows.jsonl").write_text(lines(made_of))
+    made = written(tmp_path / "a", tmp_path / "rows.jsonl", model=name, revision=COMMIT)
+    monkeypatch.chdir(tmp_path / "a")
+    models = study_of(tmp_path / "a", made)["models"].values()
+    assert {one["family"] for one in models} == {family}
+    text = " ".join((tmp_path / "a/studies/a.yaml").read_text().replace("#", "").split())
+    assert words in text and "guessed from the name" in text
+
+
+def test_a_machine_with_gpus_gets_the_largest_batch_and_a_fixed_step(tmp_path, rows, monkeypatch):
     made = written(tmp_path / "a", rows, machine=GPU)
-    budget = the_only(read_study(tmp_path / f"a/studies/{made.study}.yaml")["budgets"])
+    monkeypatch.chdir(tmp_path / "a")
+    budget = the_only(study_of(tmp_path / "a", made)["budgets"])
     assert budget["per_device_batch_size"] == "largest" and budget["gpus"] == 1
     assert budget["effective_batch_size"] == 16
 

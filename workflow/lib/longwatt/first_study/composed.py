@@ -74,7 +74,10 @@ def config_text(shipped: Path, study: str) -> str:
     """Write config.yaml from the one that longwatt ships, with its comments."""
     lines = shipped.read_text(encoding="utf-8").splitlines()
     own = [line for line in lines if not line.startswith("# yaml-language-server")]
-    named = [f"study: {yaml_texts.quoted_text(study)}" if line.startswith("study:") else line for line in own]
+    named = [
+        f"study: {yaml_texts.quoted_text(study)}" if line.startswith("study:") else line
+        for line in own
+    ]
     return "\n".join(named) + "\n"
 
 
@@ -329,6 +332,8 @@ def _model_note(draft: Draft) -> str:
         if draft.labels
         else ""
     )
+    if draft.labels and not model.config:
+        exits += f" Its depth is not known yet: {draft.chosen.depth} layers are assumed."
     lora = ""
     if model.adapters:
         size = f"{model.weights_gib:.1f} GiB in fp32" if model.weights_gib else "of unknown size"
