@@ -20,6 +20,7 @@ ROOMS = (
     GROUND, "provenance", "hub", "gpus", "energy", "layout", "config", "datasets", "tokens",
     "metrics", "models", "study", "jobs", "freshness", "results", "inference", "training", "exits",
     "cascades", "compare", "answer", "report", "plan", "watch", "startup", "exports",
+    "readiness", "first_study",
     "commands",
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.

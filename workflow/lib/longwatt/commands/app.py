@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from longwatt.commands import run as running
+from longwatt.commands.check import check_all
 from longwatt.commands.compare import compare_studies
 from longwatt.commands.ending import EndingCommand
 from longwatt.commands.export import export_results
+from longwatt.commands.init import init
 from longwatt.commands.options import PASSES_ON
 from longwatt.commands.passed_on import ARGPARSE_COMMANDS, PassedOnCommand
 from longwatt.commands.status import show_status
@@ -28,6 +30,8 @@ ARGPARSE: dict[str, Command] = {
 }
 # In the order in which one meets them.
 COMMANDS: dict[str, Command] = {
+    "init": (init, {}),
+    "check": (check_all, {}),
     "plan": (running.plan_study, ON_SNAKEMAKE),
     "run": (running.run_study, ON_SNAKEMAKE),
     "status": (show_status, {}),

@@ -123,19 +123,26 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
             names the nearest known one and what that means. A number that nothing can use is an
             error too.
     """
+    if found := schema_problems(document, schema, source):
+        raise StudyError(found[0])
+
+
+def schema_problems(document: Any, schema: Mapping[str, Any], source: str) -> list[str]:
+    """List all that `validate` would refuse, the worst first."""
     # Most processes that read settings check none: this takes a third of a job's own start.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    for problem in unusable_numbers(document):
-        raise StudyError(f"{source}: {problem}")
+    unusable = [f"{source}: {problem}" for problem in unusable_numbers(document)]
     errors = list(Draft202012Validator(schema).iter_errors(document))
-    if not errors:
-        return
+    if unusable or not errors:
+        return unusable
     # A misspelt key often breaks other rules as well; it is the error worth naming.
     unknown = [error for error in _leaves(errors) if error.validator == "additionalProperties"]
-    worst = unknown[0] if unknown else best_match(iter(errors))
-    raise StudyError(f"{source}: {_explain(worst)}{_meaning(worst, schema)}")
+    worst = unknown or [best_match(iter(errors))]
+    others = [best_match(iter([error])) for error in errors]
+    told = (f"{source}: {_explain(error)}{_meaning(error, schema)}" for error in (*worst, *others))
+    return list(dict.fromkeys(told))
 
 
 def check_name(kind: str, name: str, known: Iterable[str], source: str, advice: str = "") -> None:

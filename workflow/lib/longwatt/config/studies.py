@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt.config.documents import check_name, merge, normalise, read_yaml, validate
+from longwatt.config.documents import (
+    check_name,
+    merge,
+    normalise,
+    read_yaml,
+    schema_problems,
+    validate,
+)
 from longwatt.config.errors import StudyError
 from longwatt.config.expansion import write_out
 from longwatt.layout.escaping import mended, unusable_text
@@ -50,12 +57,30 @@ def read_study(
         schema_path: the schema of study files.
         folders: those in which a study that it extends is looked for, after its own folder.
     """
-    others = study_folders() if folders is None else folders
-    document = normalise(mended(_with_base(path, others, ())))
-    if problem := unusable_text(document):
-        raise StudyError(f"{path}: {problem}")
+    document = _normal(path, study_folders() if folders is None else folders)
     validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
     return write_out(document, str(path))
+
+
+def study_problems(path: Path) -> list[str]:
+    """List all that `read_study` would refuse in a file, each in a sentence."""
+    try:
+        document = _normal(path, study_folders())
+        schema = json.loads(STUDY_SCHEMA.read_text(encoding="utf-8"))
+        if found := schema_problems(document, schema, str(path)):
+            return found
+        write_out(document, str(path))
+    except StudyError as error:
+        return [str(error)]
+    return []
+
+
+def _normal(path: Path, folders: Sequence[Path]) -> Any:
+    """Read a study with what it extends, its values in one spelling."""
+    document = normalise(mended(_with_base(path, folders, ())))
+    if problem := unusable_text(document):
+        raise StudyError(f"{path}: {problem}")
+    return document
 
 
 def _with_base(path: Path, folders: Sequence[Path], extended_by: tuple[str, ...]) -> Any:

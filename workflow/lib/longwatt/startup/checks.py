@@ -71,9 +71,15 @@ def check_sources(stages: Stages) -> None:
     Raises:
         StudyError: names the entry and what is missing.
     """
+    for problem in missing_sources(stages):
+        raise StudyError(problem)
+
+
+def missing_sources(stages: Stages) -> Iterator[str]:
+    """Yield a sentence for each source that is missing here."""
     for entry, artefact, problem in _sources(stages):
         if problem and not Path(artefact).exists():
-            raise StudyError(f"{stages.source}: {entry}: {problem}{_lost(stages.study, entry)}")
+            yield f"{stages.source}: {entry}: {problem}{_lost(stages.study, entry)}"
 
 
 def _lost(study: Mapping[str, Any], entry: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,27 @@ def checked_stages(study_id: str, study: Mapping[str, Any], machine: Mapping[str
     """
     stages = Stages(study_id, study, machine)
     check_references(study, stages.source)
-    # `exclude` leaves gaps, not errors.
-    meant = [*stages.cells.values(), *(cell for cell, _ in left_out(study).values())]
-    published.check_published(study, meant, stages.source)
-    report_items.check_items(study, meant, stages.source)
-    rows = report_settings.claim_cells(study, stages.cells, stages.grid_points)
-    check_claims(study, rows, stages.source)
+    for check in assertion_checks(stages):
+        check()
     check_cells(stages)
     return stages
+
+
+def assertion_checks(stages: Stages) -> list[Callable[[], None]]:
+    """List the checks of what a study says of its cells: published values, figures, claims."""
+    study, source = stages.study, stages.source
+    # `exclude` leaves gaps, not errors.
+    meant = [*stages.cells.values(), *(cell for cell, _ in left_out(study).values())]
+    return [
+        partial(published.check_published, study, meant, source),
+        partial(report_items.check_items, study, meant, source),
+        partial(_check_claims, stages),
+    ]
+
+
+def _check_claims(stages: Stages) -> None:
+    rows = report_settings.claim_cells(stages.study, stages.cells, stages.grid_points)
+    check_claims(stages.study, rows, stages.source)
 
 
 def check_references(study: Mapping[str, Any], source: str) -> None:
@@ -59,58 +73,74 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
     Raises:
         StudyError: names the entry, its key and what would do.
     """
-    _check_budget_entries(study, source)
-    for name, entry in study["datasets"].items():
-        where = f"{source}: datasets.{name}"
-        check_name("source", entry["source"], datasets.source_names(), f"{where}.source")
-        _check_metric(study, name, where)
-        check_template(entry, where)
-        options = entry.get("options", {})
-        validate(options, datasets.options_schema(entry["source"]), f"{where}.options")
-        found = datasets.repository(entry["source"], options)
-        _check_pinned(found[0] if found else None, where)
+    for check in reference_checks(study, source):
+        check()
+
+
+def reference_checks(study: Mapping[str, Any], source: str) -> Iterator[Callable[[], None]]:
+    """Yield the checks of `check_references`, each of one entry of the study."""
+    for name in study["budgets"]:
+        yield partial(_check_budget, study, source, name)
+    for name in study["datasets"]:
+        yield partial(_check_dataset, study, source, name)
     for name, entry in study["tokenizers"].items():
         if entry["kind"] == "checkpoint":
-            _check_origin(entry, f"{source}: tokenizers.{name}")
-    for name, entry in study["models"].items():
-        where = f"{source}: models.{name}"
-        check_name("family", entry["family"], models.family_names(), f"{where}.family", NEW_FAMILY)
-        _check_attention(entry, where)
-        check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
-        _check_task(study, name, where)
-        check_prompt(study, name, where)
-        _check_lora(entry, where)
-        if entry["initialisation"] == "checkpoint":
-            _check_origin(entry, where)
-        else:  # a model from random weights may have the shape of a repository's
-            _check_pinned(repository_of(entry), where)
+            yield partial(_check_origin, entry, f"{source}: tokenizers.{name}")
+    for name in study["models"]:
+        yield partial(_check_model, study, source, name)
 
 
-def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
-    """Refuse budgets whose parts contradict each other."""
-    for name, entry in study["budgets"].items():
-        where = f"{source}: budgets.{name}"
-        if entry["gpus"] and entry.get("processes", 1) > 1:
-            raise StudyError(
-                f"{where}.processes is for budgets without GPUs; with GPUs there is one process "
-                "for each"
-            )
-        _check_batch(entry, where)
-        if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
-            raise StudyError(
-                f"{where}: gradient_accumulation_steps follows from effective_batch_size; "
-                "give one of the two"
-            )
-        if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
-            raise StudyError(
-                f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts"
-            )
-        largest = _asks_for_largest(entry.get("per_device_batch_size"))
-        if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
-            raise StudyError(
-                f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each "
-                "process may take"
-            )
+def _check_dataset(study: Mapping[str, Any], source: str, name: str) -> None:
+    """Refuse a dataset of an unknown source, or with options that this does not have."""
+    entry, where = study["datasets"][name], f"{source}: datasets.{name}"
+    check_name("source", entry["source"], datasets.source_names(), f"{where}.source")
+    _check_metric(study, name, where)
+    check_template(entry, where)
+    options = entry.get("options", {})
+    validate(options, datasets.options_schema(entry["source"]), f"{where}.options")
+    found = datasets.repository(entry["source"], options)
+    _check_pinned(found[0] if found else None, where)
+
+
+def _check_model(study: Mapping[str, Any], source: str, name: str) -> None:
+    """Refuse a model of an unknown family, or whose parts contradict each other."""
+    entry, where = study["models"][name], f"{source}: models.{name}"
+    check_name("family", entry["family"], models.family_names(), f"{where}.family", NEW_FAMILY)
+    _check_attention(entry, where)
+    check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
+    _check_task(study, name, where)
+    check_prompt(study, name, where)
+    _check_lora(entry, where)
+    if entry["initialisation"] == "checkpoint":
+        _check_origin(entry, where)
+    else:  # a model from random weights may have the shape of a repository's
+        _check_pinned(repository_of(entry), where)
+
+
+def _check_budget(study: Mapping[str, Any], source: str, name: str) -> None:
+    """Refuse a budget whose parts contradict each other."""
+    entry, where = study["budgets"][name], f"{source}: budgets.{name}"
+    if entry["gpus"] and entry.get("processes", 1) > 1:
+        raise StudyError(
+            f"{where}.processes is for budgets without GPUs; with GPUs there is one process "
+            "for each"
+        )
+    _check_batch(entry, where)
+    if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
+        raise StudyError(
+            f"{where}: gradient_accumulation_steps follows from effective_batch_size; "
+            "give one of the two"
+        )
+    if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
+        raise StudyError(
+            f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts"
+        )
+    largest = _asks_for_largest(entry.get("per_device_batch_size"))
+    if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
+        raise StudyError(
+            f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each "
+            "process may take"
+        )
 
 
 def _check_batch(entry: Mapping[str, Any], where: str) -> None:
@@ -221,6 +251,12 @@ def check_cells(stages: Stages) -> None:
     Raises:
         StudyError: names the cell or the key, and what would do.
     """
+    for check in cell_checks(stages):
+        check()
+
+
+def cell_checks(stages: Stages) -> Iterator[Callable[[], None]]:
+    """Yield the checks of `check_cells`, several for each cell."""
     configs = known_configs(stages)
     # One of the cells that differ in the seed alone: what fits one fits all.
     first: dict[Cell, str] = {}
@@ -228,14 +264,14 @@ def check_cells(stages: Stages) -> None:
         first.setdefault(replace(cell, seed=0), name)
     for name in first.values():  # found here, not hours later
         checked = _Checked(stages, name)
-        checked.check_splits()
-        checked.check_exits()
-        checked.check_packing()
-        checked.check_batch()
-        checked.check_initial()
-        checked.check_family(configs[checked.cell.model])
-        checked.check_cascades()
-        checked.check_lengths(configs[checked.cell.model])
+        yield checked.check_splits
+        yield checked.check_exits
+        yield checked.check_packing
+        yield checked.check_batch
+        yield checked.check_initial
+        yield partial(checked.check_family, configs[checked.cell.model])
+        yield checked.check_cascades
+        yield partial(checked.check_lengths, configs[checked.cell.model])
 
 
 class _Checked:

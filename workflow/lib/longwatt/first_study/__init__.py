@@ -1,0 +1,1 @@
+"""Write a first study from a look at a user's rows."""
