@@ -24,7 +24,7 @@ def check_all(
         ),
     ] = None,
 ) -> None:
-    """Say everything that would be refused, in seconds, without running.
+    """Say all that would be refused, without running anything.
 
     It reads all rows of your files, the settings of every cell, models, memory and disk. Every
     problem is named, with file or key and what to do. The status is 1 if there is any.

@@ -67,7 +67,7 @@ def _reader(study: str | None) -> StatusReader:
 
 
 def _statuses(reader: StatusReader, again: bool) -> Iterator[StudyStatus]:
-    """Yield one status, or one after another until the study is finished or its run is over."""
+    """Yield one status, or one after another until the run is over."""
     status = reader.read()
     yield status
     ran = status.state == "running"

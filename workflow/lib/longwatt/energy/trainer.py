@@ -34,11 +34,11 @@ from longwatt.gpus import listing
 from longwatt.processes import cpu_seconds
 
 LOG_NAME, APART_LOG = "energy", "energy_apart"  # of a training, and of what runs outside one
-LOAD, TRAIN, EVALUATION, CHECKPOINT, FINISH = "load", "train", "validation", "checkpoint", "finish"
+LOAD, TRAIN, EVALUATION, SAVE, FINISH = "load", "train", "validation", "checkpoint", "finish"
 PREDICTION = "generate"
 # Phases as people who use the Trainer call them. In the log they have a study's names.
 LOG_KEYS = {
-    TRAIN: "train", EVALUATION: "evaluation", CHECKPOINT: "saving", PREDICTION: "prediction",
+    TRAIN: "train", EVALUATION: "evaluation", SAVE: "saving", PREDICTION: "prediction",
 }  # fmt: skip
 J_OF_KWH = 3.6e6
 CALLERS = 8  # of an event that are looked at; the handler is among the first four
@@ -191,7 +191,7 @@ class EnergyEvents:
         if control.should_evaluate:
             self._job.go_on(EVALUATION, state.global_step)
         elif control.should_save:
-            self._job.go_on(CHECKPOINT, state.global_step)
+            self._job.go_on(SAVE, state.global_step)
 
     def _evaluated(self, state: Any, control: Any, what: str) -> None:
         if self._job is None:
@@ -203,7 +203,7 @@ class EnergyEvents:
             self.say(job.in_words(self._watts_setting))
         else:
             saving = control.should_save and what == EVALUATION
-            self._job.go_on(CHECKPOINT if saving else TRAIN, state.global_step, instead=what)
+            self._job.go_on(SAVE if saving else TRAIN, state.global_step, instead=what)
 
     def _close(self, status: int | None) -> None:
         if self._job is not None:

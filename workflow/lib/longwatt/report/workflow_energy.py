@@ -40,7 +40,7 @@ NOT_COUNTED = (
     "Snakemake itself, idle machines, memory, disks, networks and cooling are not counted. Jobs "
     "that ask for no GPU (a resource named gpu) are counted on processors alone."
 )
-METHOD = (
+COUNTING_WORDS = (
     "Measured energy is that of GPUs that a job had alone, or of the processors' counters where no "
     "other metered job ran beside it. Estimated energy is the job's CPU time, as the kernel counts "
     "it, times the watts of one busy core. Unknown energy is NA."
@@ -86,7 +86,7 @@ def energy_sections(runs: Sequence[JobRun], grams_per_kwh: float | None) -> list
             "By job",
             [listed, Table(rows_in_words(largest), WORD_COLUMNS)],
         ),
-        Section("How it was counted", [METHOD, *_bases(runs), NOT_COUNTED]),
+        Section("How it was counted", [COUNTING_WORDS, *_bases(runs), NOT_COUNTED]),
     ]
 
 
