@@ -126,7 +126,7 @@ def test_points_of_early_exit_point_to_the_other_command(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert command.main(["--study", "small"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "longwatt.exits choose --study small --model exits" in said
+    assert "longwatt exits choose --study small --model exits" in said
 
 
 def test_the_console_script_is_installed_and_names_its_commands():

@@ -1,6 +1,7 @@
 """The program `longwatt`: its commands, its help, its version, what a shell completes."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from longwatt.__main__ import run
 from longwatt.commands.app import COMMANDS, make_app
 from longwatt.commands.passed_on import ARGPARSE_COMMANDS, completions
+from tests.conftest import ROOT
 
 
 def output_of(*arguments: str) -> str:
@@ -102,3 +104,14 @@ def test_a_shell_completes_commands_studies_and_options():
 )
 def test_what_may_come_next_follows_the_parser(name, words, expected):
     assert expected <= set(completions(ARGPARSE_COMMANDS[name].parser(), words))
+
+
+def test_every_command_that_a_page_or_a_message_names_is_there():
+    pages = [ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").rglob("*.md")]
+    code = (ROOT / "workflow/lib/longwatt").rglob("*.py")
+    text = "\n".join(path.read_text() for path in [*pages, *code])
+    # In a command line: behind a backtick, a prompt, or the indent of a block of code.
+    named = set(re.findall(r"(?:`|^ {4,}(?:\$ )?|\.venv/bin/)longwatt ([a-z]\w+)", text, re.M))
+    assert {"init", "run", "choose", "energy"} <= named
+    # The method of BoAmps reports has a name of two words, too.
+    assert named - {"estimate"} <= set(COMMANDS)

@@ -141,7 +141,7 @@ def _exits(point: AnswerPoint, settings: Mapping[str, Any]) -> list[str]:
     """Point to the other command where examples leave a model early."""
     if point.exit_rule is None:
         return []
-    command = f"python -m longwatt.exits choose --study {settings['study']} --model {point.model}"
+    command = f"longwatt exits choose --study {settings['study']} --model {point.model}"
     return [f"Examples leave it early; `{command}` chooses among its thresholds alone."]
 
 

@@ -1,6 +1,6 @@
 """Energy of a job: its recorder, its log, marks from inside, and the reduction.
 
-From inside a command that `python -m longwatt.energy record` meters:
+From inside a command that `longwatt energy record` meters:
 
     from longwatt.energy import phase
 

@@ -1,12 +1,12 @@
 """Meter any command, mark its phases, and print its energy.
 
 Command line:
-    python -m longwatt.energy record --out F [--gpus UUID,...|visible|all] [--interval-s S]
+    longwatt energy record --out F [--gpus UUID,...|visible|all] [--interval-s S]
         [--idle-s S] [--label L] -- COMMAND ...
-    python -m longwatt.energy mark NAME
-    python -m longwatt.energy summarize energy.jsonl [--json] [--watts-per-core W|auto|none]
-    python -m longwatt.energy jobs [FOLDER] [--json] [--watts-per-core W|auto|none]
-    python -m longwatt.energy meters
+    longwatt energy mark NAME
+    longwatt energy summarize energy.jsonl [--json] [--watts-per-core W|auto|none]
+    longwatt energy jobs [FOLDER] [--json] [--watts-per-core W|auto|none]
+    longwatt energy meters
 
 Exit codes of `record`: the command's own (128 + N after signal N), 126 and 127 as a shell. It is 2
 where the command cannot be metered as asked; the command is then not started.
@@ -147,7 +147,7 @@ def print_meters() -> int:
 def set_mark(arguments: argparse.Namespace) -> int:
     """Begin a phase of the metered job that this shell is part of."""
     if not os.environ.get(LOG_VARIABLE):
-        advice = "run the job with `python -m longwatt.energy record --out F -- JOB`"
+        advice = "run the job with `longwatt energy record --out F -- JOB`"
         say_on_stderr(f"no energy log here to mark; {advice}")
         return 2
     marks.mark(arguments.name)

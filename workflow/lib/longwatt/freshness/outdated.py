@@ -271,5 +271,5 @@ def message(study: str, found: Sequence[Outdated]) -> str:
         f"make now:\n  {listed}\nRun the study again (without --rerun-triggers), or undo the "
         f"change of its settings. {keep}Should the run find nothing to do (files were touched, or "
         "restored from elsewhere), first run: "
-        f"python -m longwatt.results check results/{study} --set-aside"
+        f"longwatt results check results/{study} --set-aside"
     )

@@ -6,8 +6,8 @@ gate of every GPU that it could use shut behind it. So small requests do not sta
 two can block each other half-way, and jobs that see other GPUs of the node are not held up.
 
 Command line:
-    python -m longwatt.gpus list [--json]
-    python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...
+    longwatt gpus list [--json]
+    longwatt gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...
 
 Exit codes of `lease`: the command's own; 75 if GPUs are not free in time, 2 if they cannot be had,
 126 and 127 as a shell.
