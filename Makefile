@@ -37,9 +37,9 @@ setup: .venv/runtime.stamp
 	@touch $@
 
 .venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt envs/requirements-slurm.txt \
-		envs/requirements-docs.txt envs/requirements-crates.txt
+		envs/requirements-docs.txt envs/requirements-crates.txt envs/requirements-snakedeploy.txt
 	$(PIP) -r envs/requirements-dev.txt $(CONSTRAINED)
-	$(PIP) --no-deps -r envs/requirements-crates.txt
+	$(PIP) --no-deps -r envs/requirements-crates.txt -r envs/requirements-snakedeploy.txt
 	@touch $@
 
 demo: .venv/runtime.stamp
@@ -102,14 +102,14 @@ check: lint-actions .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint --config study=demo
 	$(BIN)/python -m website
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow/Snakefile workflow/rules
 
 .venv/docs.stamp: .venv/runtime.stamp envs/requirements-docs.txt
 	$(PIP) -r envs/requirements-docs.txt $(CONSTRAINED)

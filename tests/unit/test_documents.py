@@ -10,14 +10,15 @@ from tests.conftest import ROOT
 WIDEST = 100
 WRITTEN = (
     "*.md", "docs/**/*.md", "resources/*.md", "results/*.md", "logs/*.md", "workflow/report/*.rst",
-    "workflow/rules/*.smk", "Snakefile", "Makefile", ".ci/run", "pyproject.toml", "config.yaml",
+    "workflow/rules/*.smk", "Snakefile", "workflow/Snakefile", "config/README.md",
+    "Makefile", ".ci/run", "pyproject.toml", "config.yaml",
     "studies/*.yaml", "profiles/*/config.yaml", "envs/*", "tests/fixtures/*.yaml",
     "website/*.yml", "website/*.css",
 )  # fmt: skip
 DOCUMENTS = sorted({path for pattern in WRITTEN for path in ROOT.glob(pattern) if path.is_file()})
 PAGES = [path for path in DOCUMENTS if path.suffix == ".md"]
 READ = [path for path in PAGES if path.is_relative_to(ROOT / "docs")] + [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "config/README.md")
 ]
 CODE = [
     path

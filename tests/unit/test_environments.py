@@ -79,7 +79,7 @@ def test_what_goes_into_the_image_is_there_and_is_all_that_a_study_needs():
     kept = {line[1:] for line in lines if line.startswith("!")}
     assert "*" in lines and all((ROOT / name).exists() for name in kept)
     needed = {"Snakefile", "config.yaml", "workflow", "profiles", "envs", "studies"}
-    assert needed | {"pyproject.toml", "README.md", "LICENSE"} <= kept
+    assert needed | {"pyproject.toml", "hatch_build.py", "README.md", "LICENSE"} <= kept
 
 
 def test_the_pythons_that_are_claimed_are_those_that_are_tried():

@@ -14,14 +14,12 @@ from longwatt import shipped
 from longwatt.config import documents, machine_settings, studies
 from longwatt.config.errors import StudyError
 from longwatt.datasets import visibility
-from longwatt.files import PACKAGE
 from longwatt.freshness import in_force, source_checks
 from longwatt.freshness.outdated import StaleSummary
 from longwatt.gpus import listing
 from longwatt.jobs import waiting
 from longwatt.layout import escaping
 from longwatt.plan import urgency
-from longwatt.startup import checks as start_checks
 from longwatt.startup import invocation, patterns, places, scored
 from longwatt.startup.run import Given, Run, partial_settings
 from longwatt.study import checks as study_checks
@@ -30,9 +28,8 @@ from longwatt.study.reported import report_items
 
 # Containers see the project too, where Snakemake works in another folder.
 if config.get("container"):
-    os.environ.update(
-        places.container_environment([ROOT, PACKAGE.resolve()], os.environ)
-    )
+    seen = [ROOT, shipped.PACKAGE.resolve()]
+    os.environ.update(places.container_environment(seen, os.environ))
 
 # Jobs inherit this, also those that load torch in their script.
 os.environ.update(waiting.thread_environment(os.environ))
@@ -89,11 +86,9 @@ def given():
 def read_stages():
     """Read the jobs of the study that config.yaml names."""
     schema = documents.read_yaml(shipped.CONFIG_SCHEMA)
-    given, imported = config, workflow.modifier.skip_configfile
-    if imported:
-        given = machine_settings.module_config(
-            documents.read_yaml(ROOT / "config.yaml"), config
-        )
+    imported = workflow.modifier.skip_configfile  # with a `config` of its own
+    defaults = documents.read_yaml(ROOT / "config.yaml") if imported else {}
+    given = machine_settings.module_config(defaults, config)
     machine = machine_settings.machine_settings(given, schema, FOLDERS, imported)
     os.environ.update(machine_settings.environment(machine))
     document = studies.read_study(studies.find_study(machine["study"], FOLDERS))
@@ -163,7 +158,9 @@ if not GIVEN.main:
     # A time limit's early SIGTERM reaches every process of a job. Bash before 5.1 stays between
     # Snakemake and the script and would die of it. Snakemake would then end the job while the
     # script is still saving its checkpoint.
-    shell.prefix("set -euo pipefail; trap : TERM; ")
+    # What an importing workflow asks for stays; Snakemake puts it in the place of its name.
+    before = shell._process_prefix or "set -euo pipefail; "
+    shell.prefix("trap : TERM; {before}")
 
 
 wildcard_constraints:

@@ -4,7 +4,6 @@ A path, a repository at a tag and an installed wheel are all possible, and impor
 """
 
 import os
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -16,6 +15,7 @@ from snakemake.settings.types import DeploymentMethod
 from snakemake.sourcecache import HostingProviderFile, LocalGitFile, LocalSourceFile
 
 TREE = "LONGWATT_TREE"  # where the run that started this job has unpacked the project
+OLD = 10**9  # seconds since 1970; before any result
 PACKAGES = ("longwatt", "snakemake_*_plugin_longwatt")
 
 
@@ -45,6 +45,14 @@ def unpacked(source):
     return tree
 
 
+def dated(member, path):
+    """Have a file unpacked as an old one: a new tag is no reason to make work again.
+
+    Snakemake's trigger `code` goes by the time of a script.
+    """
+    return tarfile.data_filter(member.replace(mtime=OLD), path)
+
+
 def write_tree(repository, commit, tree):
     """Write the files of a commit to a folder, which appears with all of them or not at all."""
     tree.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +61,7 @@ def write_tree(repository, commit, tree):
             repository.archive(file, commit)
             file.seek(0)
             with tarfile.open(fileobj=file) as archive:
-                archive.extractall(f"{folder}/tree", filter="data")
+                archive.extractall(f"{folder}/tree", filter=dated)
         try:
             os.rename(f"{folder}/tree", tree)
         except OSError:
@@ -96,7 +104,9 @@ def found_library():
         workflow.deployment_settings and workflow.deployment_settings.deployment_method
     )
     package = find_spec("longwatt")
-    installed = package and Path(package.submodule_search_locations[0]) == ROOT.parent
+    installed = (
+        package and Path(package.submodule_search_locations[0]).resolve() == ROOT.parent
+    )
     # An environment or image has no longwatt, and must not see all that lies beside this one.
     own = {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER} & set(methods or ())
     if installed and not own:

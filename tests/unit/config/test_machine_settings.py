@@ -9,7 +9,7 @@ import pytest
 from snakemake.cli import parse_config
 
 from longwatt.config.errors import StudyError
-from longwatt.config.machine_settings import machine_settings
+from longwatt.config.machine_settings import machine_settings, module_config
 from tests.conftest import ROOT
 
 SCHEMA = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
@@ -113,3 +113,22 @@ def test_what_cannot_be_used_is_explained_by_key(studies, entry, said):
     with pytest.raises(StudyError, match=said):
         read(studies, entry)
     assert math.isfinite(read(studies)["pue"])
+
+
+def test_a_module_has_what_is_shipped_where_its_workflow_says_nothing(studies):
+    given = module_config({"study": "demo", "pue": 1.0, "prices": {"per_kwh": 1}}, {"pue": 2})
+    assert given == {"study": "demo", "pue": 2, "prices": {"per_kwh": 1}}
+    with pytest.raises(StudyError, match=r"module: config: expected a mapping, as .* found 'x'"):
+        module_config({}, "x")
+    with pytest.raises(StudyError, match=r"give longwatt a part of its own.*key 'samples'"):
+        machine_settings({"study": "x", "samples": 3}, SCHEMA, [studies], imported=True)
+
+
+def test_a_study_of_several_folders_may_be_named_by_a_path_into_any(studies, tmp_path):
+    shipped = tmp_path / "shipped/studies"
+    shipped.mkdir(parents=True)
+    (shipped / "y.yaml").write_text("")
+    for given in ("y", "y.yaml", "shipped/studies/y.yaml", f"{shipped}/y", "studies/y"):
+        assert machine_settings({"study": given}, SCHEMA, [studies, shipped])["study"] == "y"
+    with pytest.raises(StudyError, match="lies in elsewhere"):
+        machine_settings({"study": "elsewhere/y"}, SCHEMA, [studies, shipped])

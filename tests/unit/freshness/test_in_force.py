@@ -1,5 +1,6 @@
 """What judges results outside a run reads the machine's configuration as a run does."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ def project(tmp_path, monkeypatch) -> Path:
     project = tmp_path / "project"
     for folder in (project / "studies", tmp_path / "other/results/tiny", tmp_path / "nowhere"):
         folder.mkdir(parents=True)
-    (project / "Snakefile").write_text("")
+    for folder in (project, tmp_path / "third"):
+        (folder / in_force.PROJECT_MARK).parent.mkdir(parents=True)
+        (folder / in_force.PROJECT_MARK).write_text("")
     (project / "studies/tiny.yaml").write_text(TINY_STUDY)
     (project / "config.yaml").write_text(
         "study: demo\nwatts_per_core: 7\nprices: {currency: EUR, per_kwh: 0.3}\n"
@@ -38,8 +41,17 @@ def test_the_configuration_of_another_folder_stands_over_the_project_s(project, 
     (other / "config.yaml").write_text("prices: {per_kwh: 0.5}\n")
     found = machine(other / "results/tiny")
     assert found["watts_per_core"] == 7 and found["prices"] == {"currency": "EUR", "per_kwh": 0.5}
-    (other / "Snakefile").write_text("")  # a project of its own
+    shutil.copytree(tmp_path / "third", other, dirs_exist_ok=True)  # a project of its own
     assert machine(other / "results/tiny").get("watts_per_core") is None
+
+
+@pytest.mark.parametrize("given", ["pue: 1.5\nsamples: 3\n", "longwatt: {pue: 1.5}\nsamples: 3\n"])
+def test_the_configuration_of_a_workflow_that_imports_longwatt_is_read(project, tmp_path, given):
+    config = tmp_path / "other/config"
+    config.mkdir()
+    (config / "config.yaml").write_text(given)
+    found = machine(tmp_path / "other/results/tiny")
+    assert found["pue"] == 1.5 and found["watts_per_core"] == 7
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import pytest
 
 from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
+from longwatt.hub import checkpoints
+from longwatt.startup import checks
 from longwatt.startup.checks import check_budgets, check_container, check_sources
 from longwatt.study.checks import checked_stages
 from longwatt.study.stages import Stages
@@ -72,6 +74,16 @@ def test_a_decoder_only_checkpoint_as_an_encoder_decoder_is_sent_to_its_family(r
 def test_a_cell_that_wants_a_gpu_where_there_is_none_is_told_of_the_cpu(read):
     with pytest.raises(StudyError, match=r"needs 1 GPU.*limit is 0.*`gpus: 0` is the CPU"):
         check_budgets(read("gpus: 0", "gpus: 1"), 0)
+
+
+def test_requirements_that_a_message_names_are_those_of_the_installed_files(
+    read, monkeypatch, tmp_path
+):
+    said = f"pip install -r {checkpoints.PROJECT}/envs/requirements-causal.txt"
+    monkeypatch.setattr(checks, "_sources", lambda _: iter([("datasets.needle", "nowhere", said)]))
+    monkeypatch.setattr("longwatt.shipped.ROOT", tmp_path / "site/workflow_files")
+    expected = f"pip install -r {tmp_path}/site/workflow_files/envs/requirements-causal.txt"
+    assert expected in refusal(read("title: Tiny", "title: Tiny"))
 
 
 @pytest.mark.parametrize(("image", "said"), [(None, "names no image"), ("own.sif", "there is no ")])

@@ -13,7 +13,7 @@ from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
 from longwatt.freshness.in_force import InForce
 from longwatt.plan import urgency
-from longwatt.provenance.stamps import STALE, Stage
+from longwatt.provenance.stamps import ANEW, STALE, Stage
 from longwatt.startup import invocation, patterns
 from longwatt.startup.run import Given, Run
 from longwatt.study.checks import checked_stages
@@ -230,11 +230,13 @@ def test_parts_of_a_cell_share_no_record_of_a_failure(run_of):
     ("line", "expected"),
     [
         ("--cores 2", ["check_budgets", *JOBS, "check_writable", "lower_future_times",
-                       "set_unrecorded_aside", "find_changed", "tell_jobs", "tell_cores"]),
+                       "set_unrecorded_aside", "find_changed", "tell_jobs", "tell_cores",
+                       "tell_triggers"]),
         ("--cores 2 -n", ["check_budgets", *JOBS, "set_unrecorded_aside", "find_changed",
-                          "tell_jobs", "tell_cores"]),
+                          "tell_jobs", "tell_cores", "tell_triggers"]),
         ("--cores 2 --touch", ["check_budgets", *JOBS, "check_writable", "lower_future_times",
-                               "set_unrecorded_aside", "find_changed", "tell_jobs", "tell_cores"]),
+                               "set_unrecorded_aside", "find_changed", "tell_jobs", "tell_cores",
+                       "tell_triggers"]),
         ("--report r.html", [*HERE, "set_unrecorded_aside", "tell_jobs", "check_report"]),
         ("--lint", [*HERE, "set_unrecorded_aside", "tell_jobs"]),
         ("plan --cores 1", ["check_against", "check_writable", "lower_future_times",
@@ -359,3 +361,22 @@ def test_ids_of_cells_are_matched_by_their_parts(run_of):
     constraint = patterns.cell_of(stages.cells.values())
     assert all(re.fullmatch(constraint, name) for name in stages.cells)
     assert not re.fullmatch(constraint, first(run_of()).replace("seed1", "seed2"))
+
+
+def test_rules_under_other_names_are_known_and_another_workflow_s_are_not_taken_for_them():
+    asked = {"targets": ["lw_plan"], "forcerun": ["finetune", "a/file"], "until": None, "n": 1}
+    found = invocation.in_our_names(
+        asked, {"lw_plan": "plan", "lw_finetune": "finetune"}, ["plan", "finetune"]
+    )
+    assert found["targets"] == ["plan"] and invocation.only_tells(found)
+    assert "finetune" not in found["forcerun"] and found["forcerun"][1] == "a/file"
+    assert ANEW not in invocation.job_environment(found)
+    assert found["until"] is None and found["n"] == 1
+    same = invocation.in_our_names({"targets": ["plan"]}, {"plan": "plan"}, ["plan", "finetune"])
+    assert same == {"targets": ["plan"]}
+
+
+@pytest.mark.parametrize(("triggers", "told"), [("params code", True), ("params mtime", False)])
+def test_code_among_the_triggers_is_told_with_the_cure(run_of, capsys, triggers, told):
+    run_of(f"--cores 1 --rerun-triggers {triggers}").tell_triggers()
+    assert ("--rerun-triggers params input mtime software-env" in capsys.readouterr().err) == told

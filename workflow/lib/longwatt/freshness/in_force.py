@@ -25,6 +25,9 @@ from longwatt.study.stages import Stages
 CHANGES_NO_RESULT = "It says which results count, and makes none."
 
 MACHINE_FILE = "config.yaml"
+DEPLOYED_FILE = "config/config.yaml"  # where snakedeploy puts it
+OF_MODULE = "longwatt"  # its part that a workflow may keep for the module that it imports
+PROJECT_MARK = "workflow/rules/root.smk"  # a folder with this holds longwatt itself
 
 
 @dataclass(frozen=True)
@@ -133,11 +136,27 @@ def _machine(roots: Sequence[Path]) -> dict[str, Any]:
 
     The configuration of the folder stands over that of the project that it works for.
     """
-    having = [root for root in roots if (root / MACHINE_FILE).is_file()]
+    having = [(root, found) for root in roots if (found := _configuration(root)) is not None]
     if not having:
         return {}
-    folder, *others = having
-    alone = folder != roots[0] or (folder / "Snakefile").is_file()
-    below = [] if alone else [root for root in others if (root / "Snakefile").is_file()][:1]
-    read = [documents.read_yaml(root / MACHINE_FILE) for root in (*below, folder)]
-    return documents.merge(*map(documents.normalise, read))
+    (folder, own), *others = having
+    alone = folder != roots[0] or (folder / PROJECT_MARK).is_file()
+    projects = [found for root, found in others if (root / PROJECT_MARK).is_file()]
+    below = [] if alone else projects[:1]
+    return documents.merge(*map(documents.normalise, (*below, own)))
+
+
+def _configuration(root: Path) -> Any:
+    """Read a folder's configuration, None where it has none.
+
+    One that snakedeploy has put there, or a workflow that imports longwatt, may hold more.
+    """
+    if (root / MACHINE_FILE).is_file():
+        return documents.read_yaml(root / MACHINE_FILE)
+    if not (root / DEPLOYED_FILE).is_file():
+        return None
+    read = documents.read_yaml(root / DEPLOYED_FILE)
+    if not isinstance(read, Mapping):
+        return None
+    known = documents.read_yaml(CONFIG_SCHEMA)["properties"]
+    return read.get(OF_MODULE) or {key: value for key, value in read.items() if key in known}

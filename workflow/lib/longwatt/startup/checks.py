@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt import datasets
+from longwatt import datasets, shipped
 from longwatt.config.documents import check_name
 from longwatt.config.errors import StudyError
 from longwatt.datasets.visibility import UnseenReferences, refuse_unseen
 from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce
 from longwatt.hub import checkpoints, client
-from longwatt.shipped import study_names
 from longwatt.startup.scored import scorings
 from longwatt.study import settings
 from longwatt.study.checks import check_cells
@@ -68,6 +67,9 @@ def check_container(stages: Stages, wanted: bool) -> None:
 def check_sources(stages: Stages) -> None:
     """Refuse datasets, checkpoints and tokenizers that are not made yet and cannot be read here.
 
+    Requirements that a message names lie elsewhere in an installed wheel. It is mended here: the
+    words of the message stand in modules whose change would have models brought again.
+
     Raises:
         StudyError: names the entry and what is missing.
     """
@@ -79,7 +81,8 @@ def missing_sources(stages: Stages) -> Iterator[str]:
     """Yield a sentence for each source that is missing here."""
     for entry, artefact, problem in _sources(stages):
         if problem and not Path(artefact).exists():
-            yield f"{stages.source}: {entry}: {problem}{_lost(stages.study, entry)}"
+            said = problem.replace(str(checkpoints.PROJECT / "envs"), str(shipped.ROOT / "envs"))
+            yield f"{stages.source}: {entry}: {said}{_lost(stages.study, entry)}"
 
 
 def _lost(study: Mapping[str, Any], entry: str) -> str:
@@ -147,7 +150,7 @@ def check_against(stages: Stages, asked: Mapping[str, Any], folders: Sequence[Pa
     if other == stages.study_id:
         raise StudyError(f"against: {other} is the study itself; name another one")
     known = {path.name for path in Path("results").glob("*") if path.is_dir()}
-    known |= set(study_names(folders))
+    known |= set(shipped.study_names(folders))
     check_name("study", other, known - {stages.study_id}, "against")
 
 
