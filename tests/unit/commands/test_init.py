@@ -1,11 +1,13 @@
 """`longwatt init` at a terminal and without one, and what `longwatt check` prints."""
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from longwatt.commands import check as checking
 from longwatt.commands import init as beginning
-from longwatt.commands.app import make_app
+from longwatt.commands.app import COMMANDS, make_app
 from longwatt.readiness import ready
 from longwatt.readiness.findings import Findings
 from tests.unit.first_study.made_rows import lines, question_rows
@@ -33,6 +35,13 @@ def test_a_study_is_written_and_the_next_command_named(here):
     assert "query: question, by its name" in done.output
     assert "Next: cd my-study && longwatt check && longwatt run" in done.output
     assert (here / "my-study/studies/my_study.yaml").is_file()
+
+
+def test_the_page_in_the_folder_names_commands_that_exist(here):
+    run("init", "my-study", "--data", "rows.jsonl", "--model", "tiny")
+    page = (here / "my-study/README.md").read_text()
+    named = re.findall(r"^    longwatt (\w+)", page, flags=re.MULTILINE)
+    assert named[:3] == ["check", "plan", "run"] and set(named) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_files_that_cannot_be_used_are_refused_with_what_to_do(data, words, tmp_
     (tmp_path / "hollow").mkdir()
     with pytest.raises(FirstStudyError, match=words):
         written(tmp_path / "out", *data)
-    assert not list((tmp_path / "out").rglob("*.*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_rows_that_the_first_job_would_refuse_are_all_named_and_nothing_stays(tmp_path):
@@ -272,6 +272,28 @@ def test_files_of_the_folder_itself_stay_as_they_are(tmp_path, rows):
     made = written(folder, rows)
     assert sorted(made.kept) == [".gitignore", "README.md", "config.yaml"]
     assert {(folder / name).read_text() for name in made.kept} == {"mine\n"}
+
+
+def test_own_files_where_splits_usually_lie_stay_as_they_are(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.jsonl").write_text(lines(question_rows()))
+    made = written(tmp_path, data / "train.jsonl", study="mine")
+    monkeypatch.chdir(tmp_path)
+    files = the_only(study_of(tmp_path, made)["datasets"])["options"]["files"]
+    assert files["train"] == "data/mine/train.jsonl"
+    assert (data / "train.jsonl").read_text() == lines(question_rows())
+
+
+def test_an_interrupted_start_leaves_nothing_in_the_way(tmp_path, rows, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("longwatt.first_study.making.look_at_data", interrupt)
+        written(tmp_path / "a", rows)
+    assert not (tmp_path / "a").exists() and rows.exists()
+    assert written(tmp_path / "a", rows)
 
 
 def test_a_second_study_stands_beside_the_first(tmp_path, rows, monkeypatch):

@@ -151,7 +151,9 @@ def test_rows_that_stand_in_two_splits_are_a_note(here, no_forecast):
 
 def test_budgets_are_compared_with_the_devices(here, no_forecast):
     edit(here / "studies/mine.yaml", ("gpus: 0,", "gpus: 2,"))
-    assert any("needs 2 GPU(s) but the limit is 0" in one for one in check_study(None).problems)
+    (problem,) = check_study(None).problems
+    assert "needs 2 GPU(s) but the limit is 0" in problem and "check --gpus N" in problem
+    assert "--gpus N" not in check_study(None, gpus=1).problems[0]
     assert check_study(None, gpus=2).problems == []
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from longwatt import shipped
 from longwatt.config.studies import STUDY_NAME
 from longwatt.datasets.reading.row_files import format_of
+from longwatt.datasets.records import SPLITS
 from longwatt.files import whole_file
 from longwatt.first_study import composed, splits
 from longwatt.first_study.composed import Draft
@@ -186,6 +188,8 @@ class _Maker:
         self.fields = looked.fields
         self.rewrites = self._must_rewrite()
         self.told: list[str] = []
+        # The folder that stays if nothing comes of this: the user's own, if it was there.
+        self.keeps = wanted.folder if wanted.folder.exists() else wanted.folder.parent
 
     def make(self) -> StudyWritten:
         """Write the data files, then all others, and check them as their first job will."""
@@ -193,15 +197,14 @@ class _Maker:
         places = self._places(missing)
         study, extra = self._targets()
         self._check_free([*places.values(), study])
-        files, train_rows = self._write_data(missing, places)
         try:
+            files, train_rows = self._write_data(missing, places)
             self._check_data(files)
-        except FirstStudyError:
-            for path in places.values():  # made a moment ago, and of no use
-                path.unlink(missing_ok=True)
+            draft = self._draft(files, train_rows)
+            texts = {study: composed.study_text(draft)}
+        except BaseException:  # on Ctrl-C too: data without a study would only be in the way
+            self._remove(places.values())
             raise
-        draft = self._draft(files, train_rows)
-        texts = {study: composed.study_text(draft)}
         texts |= {path: text for path, text in self._extra(draft).items() if not path.exists()}
         kept = [path for path in extra if path.exists()]
         for path, text in texts.items():
@@ -209,6 +212,16 @@ class _Maker:
                 stream.write(text)
         written = [*places.values(), *texts]
         return StudyWritten(self.name, self._relative(written), self._relative(kept), self.told)
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        """Remove files that were made a moment ago, and folders that are empty then."""
+        for path in paths:
+            path.unlink(missing_ok=True)
+            for folder in (path.parent, *path.parent.parents):
+                if folder == self.keeps:
+                    break
+                with contextlib.suppress(OSError):  # something else is in it
+                    folder.rmdir()
 
     # Data
 
@@ -245,9 +258,14 @@ class _Maker:
         given = list(self.looked.files.by_split)
         made = given if self.rewrites else (["train"] if missing else [])
         # In a folder with a study already, each further one has a folder of data of its own.
-        among = "" if not (self.wanted.folder / MACHINE_FILE).exists() else f"{self.name}/"
+        folder, own = self.wanted.folder, self.looked.files.by_split.values()
+        usual = [folder / SPLIT_FILE.format(among="", split=split) for split in SPLITS]
+        taken = (folder / MACHINE_FILE).exists() or {p.resolve() for p in usual} & {
+            path.resolve() for path in own
+        }
+        among = f"{self.name}/" if taken else ""
         return {
-            split: self.wanted.folder / SPLIT_FILE.format(among=among, split=split)
+            split: folder / SPLIT_FILE.format(among=among, split=split)
             for split in [*made, *missing]
         }
 
@@ -281,8 +299,9 @@ class _Maker:
         parts = {split: places[split] for split in ("train", *missing)}
         counts = splits.write_splits(train, parts, of, self.fields, rewrite)
         listed = ", ".join(f"{count} {split}" for split, count in counts.items())
+        lines = "" if format_of(train.name) in JSON_FORMATS else " into JSON lines"
         self.told.append(
-            f"{train} was split: {listed} rows. Equal inputs ({len(groups)} different "
+            f"{train} was split{lines}: {listed} rows. Equal inputs ({len(groups)} different "
             "ones) stay in one split, and the same rows come to the same split on every machine."
         )
         if lacking:

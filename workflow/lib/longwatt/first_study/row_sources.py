@@ -51,8 +51,9 @@ def given_files(words: list[str]) -> GivenFiles:
         split, path = word
         if split in found:
             raise FirstStudyError(
-                f"--data {path}: {found[split]} is the {split} split already; say which split each "
-                f"is: --data train={path} --data validation=FILE --data test=FILE"
+                f"--data {path}: {found[split]} is the {split} split already; join the files of a "
+                f"split, or say which each is: --data train={path} --data validation=FILE "
+                "--data test=FILE"
             )
         _check_readable(path)
         found[split] = path

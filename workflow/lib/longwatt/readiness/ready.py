@@ -96,7 +96,11 @@ def _given_keys(stages: Stages) -> dict[str, dict[str, Any]]:
 def _check_devices(stages: Stages, gpus: int | None) -> None:
     from longwatt.gpus import listing
 
-    checks.check_budgets(stages, len(listing.list_devices()) if gpus is None else gpus)
+    try:
+        checks.check_budgets(stages, len(listing.list_devices()) if gpus is None else gpus)
+    except StudyError as error:
+        another = "; `longwatt check --gpus N` checks it for another machine"
+        raise StudyError(f"{error}{another if gpus is None else ''}") from None
 
 
 def _check_sources(stages: Stages, found: Findings) -> None:
