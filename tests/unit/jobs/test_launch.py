@@ -377,7 +377,7 @@ def test_an_interrupted_job_is_no_failed_one_and_ends_an_earlier_failure(start, 
     assert not (tmp_path / "work/failure.json").exists(), "a new attempt has not failed"
     job.send_signal(signal.SIGINT)
     _, said = job.communicate()
-    assert "cell x: interrupted; the next run goes on from what is saved (of a training" in said
+    assert "cell x: stopped by Ctrl-C; the next run goes on from what is saved (of a train" in said
     assert not (tmp_path / "work/failure.json").exists()
 
 

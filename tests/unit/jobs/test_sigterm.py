@@ -26,10 +26,12 @@ def test_both_are_noted_in_work_that_saves_before_it_leaves(number):
         assert sigterm.asked()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_both_end_other_work_at_once(number):
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")]
+)
+def test_both_end_other_work_at_once(number, said):
     sigterm.listen()
-    with pytest.raises(sigterm.Stopped, match=number.name):
+    with pytest.raises(sigterm.Stopped, match=f"stopped by {said}"):
         os.kill(os.getpid(), number)
 
 

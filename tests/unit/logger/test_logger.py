@@ -100,6 +100,14 @@ def test_lines_go_above_what_is_kept_and_kept_lines_stay_below(board):
     assert "bar" not in "".join(screen(bytes(board.written), 40))
 
 
+def test_an_echoed_ctrl_c_leaves_no_line_behind(board):
+    board.draw([(b"x" * 39, 39), (b"y" * 39, 39)])
+    board.written += b"^C"
+    board.above(b"Terminating\n")
+    board.draw([])
+    assert [line for line in screen(bytes(board.written), 40) if line] == ["Terminating"]
+
+
 def test_equal_lines_are_not_drawn_again(board):
     board.draw([(b"bar", 39)])
     size = len(board.written)

@@ -72,7 +72,14 @@ class Board:
             self._put(self._erased() + whole + self._kept())
 
     def _kept(self) -> bytes:
-        return RESET + b"\n".join(line for line, _ in self._lines) if self._lines else b""
+        """Return what draws the kept lines.
+
+        The cursor goes back to the start of the last one, where the ^C that a terminal echoes does
+        not wrap it.
+        """
+        if not self._lines:
+            return b""
+        return RESET + b"\n".join(line for line, _ in self._lines) + b"\r"
 
     def _erased(self) -> bytes:
         """Return what removes the kept lines, also where a narrower terminal has wrapped them."""

@@ -231,7 +231,7 @@ def _failure(error: Path, status: int, processes: int, kept: int) -> BaseExcepti
     stopped = [one["message"] for one in said if one.get("type") == STOPPED]
     # When one of several dies, the launcher asks the others to end; nobody asked this job.
     if sigterm.asked() or (stopped and processes == 1):
-        return Stopped((stopped or ["stopped by SIGTERM"])[0])
+        return Stopped(sigterm.as_asked((stopped or ["stopped by SIGTERM"])[0]))
     how = f"signal {-status}" if status < 0 else f"exit status {status}"
     who = "a worker" if processes == 1 else f"one of {processes} workers"
     short = full([error.parent, Path(tempfile.gettempdir()), Path(SHARED_MEMORY)])

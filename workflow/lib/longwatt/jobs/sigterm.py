@@ -32,6 +32,7 @@ class _State:
     asked = False
     deferred = False
     asked_at = 0.0
+    number = signal.SIGTERM  # by which it was asked
 
 
 def listen() -> None:
@@ -53,11 +54,16 @@ def asked() -> bool:
     return _State.asked
 
 
+def as_asked(said: str) -> str:
+    """Name Ctrl-C in what a worker says, if that is how its job was asked to end."""
+    return said.replace("SIGTERM", "Ctrl-C") if _State.number == signal.SIGINT else said
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
     """Let the block run uncut. A long one polls `asked` to save and leave."""
     if _State.asked:
-        raise Stopped("stopped by SIGTERM")
+        raise Stopped(as_asked("stopped by SIGTERM"))
     _State.deferred = True
     try:
         yield
@@ -69,8 +75,8 @@ def _on_signal(number: int, frame: Any) -> None:
     first, now = not _State.asked, time.monotonic()  # a repeated SIGTERM must not disturb leaving
     _State.asked = True
     if first:
-        _State.asked_at = now
+        _State.asked_at, _State.number = now, signal.Signals(number)
         if not _State.deferred:
-            raise Stopped(f"stopped by {signal.Signals(number).name}")
+            raise Stopped(as_asked("stopped by SIGTERM"))
     elif number == signal.SIGINT and now - _State.asked_at >= SECOND_PRESS_S:
         raise KeyboardInterrupt
