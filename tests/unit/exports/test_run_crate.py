@@ -51,9 +51,13 @@ def test_the_crate_holds_what_it_names(made):
     crate, graph = made[0], graph_of(made[0])
     parts = [one["@id"] for one in graph["./"]["hasPart"]]
     assert all((crate / part).exists() for part in parts)
-    assert {"Snakefile", "config.yaml", "studies/told.yaml", "results/told/summary.csv"} <= set(
-        parts
-    )
+    assert {
+        "Snakefile",
+        "workflow/Snakefile",
+        "config.yaml",
+        "studies/told.yaml",
+        "results/told/summary.csv",
+    } <= set(parts)
     assert not list(crate.rglob("__pycache__")) and not list(crate.rglob("predictions.jsonl"))
     known = {value["@id"] for one in graph.values() for value in references(one)}
     assert {name for name in known if "://" not in name} <= set(graph)

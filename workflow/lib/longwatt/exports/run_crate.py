@@ -200,6 +200,8 @@ class _Builder:
                 }
             ),
         )
+        included = "workflow/Snakefile"
+        self._file(included, shipped.ROOT / included, encodingFormat="text/plain")
         self._folder("workflow/rules", shipped.ROOT / "workflow" / "rules", "Rules")
         self._folder("workflow/schemas", shipped.SCHEMAS, "Schemas of settings")
         self._folder("workflow/lib/longwatt", PACKAGE, "The package behind the rules")
