@@ -55,7 +55,7 @@ def asked() -> bool:
 
 
 def as_asked(said: str) -> str:
-    """Name Ctrl-C in what a worker says, if that is how its job was asked to end."""
+    """Name Ctrl-C in what a worker says, if that asked its job to end."""
     return said.replace("SIGTERM", "Ctrl-C") if _State.number == signal.SIGINT else said
 
 
