@@ -114,6 +114,7 @@ def test_ctrl_c_saves_and_the_status_afterwards_is_honest(tmp_path):
     ]
     launchers = [pid for pid in processes_of("finetune.py") if works_in(pid, project.path)]
     send(signal.SIGKILL, [*launchers, *trainings])
+    wait_for(lambda: status_of(project)["state"] == "stopped", "the killed to be gone")
     status = status_of(project)
-    assert status["state"] == "stopped" and status["run"]["alive"] is False
+    assert status["run"]["alive"] is False
     assert "gone" in {job["state"] for job in status["jobs"]}

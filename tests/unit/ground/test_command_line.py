@@ -88,7 +88,7 @@ def test_other_ends_stay_as_they_are(body, status, said):
 def test_every_command_is_run_in_one_place():
     # These print into a log, or to the process that started them.
     workers = {"finetune", "predict", "record_exits", "probe_batch_size", "recorder"}
-    workers |= {"parameter_counts", "start"}
+    workers |= {"parameter_counts", "start", "model_keys"}
     for path in PACKAGE.rglob("*.py"):
         if 'if __name__ == "__main__":' in path.read_text() and path.stem not in workers:
             assert "command_line.run_command(" in path.read_text(), path

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -51,6 +52,14 @@ def test_a_job_of_this_machine_runs_as_long_as_its_process(tmp_path):
     assert read_progress(write(tmp_path, seen_s=NOW - 9999), NOW).state == "running"
     job = read_progress(write(tmp_path, seen_s=NOW - 180, started=1), NOW)
     assert (job.state, NOW - job.seen_s) == ("gone", 180)
+
+
+def test_a_zombie_runs_no_more(tmp_path):
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet reaped
+        facts = {"pid": process.pid, "started": started(process.pid)}
+        assert facts["started"] is not None
+        assert read_progress(write(tmp_path, **facts), NOW).state == "gone"
 
 
 @pytest.mark.parametrize(("ago", "state"), [(SEEN_WITHIN_S - 1, "running"), (300, "not seen")])

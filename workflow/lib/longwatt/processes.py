@@ -21,6 +21,7 @@ CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
 
 RUN_VARIABLE = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
 PYTHON_PATH = "PYTHONPATH"
+ENDED_STATES = "ZX"  # of a process whose parent has not asked for its status yet
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CGROUPS = Path("/sys/fs/cgroup")  # of a container: its own
 # Files that hold a quota of CPU time and its period, both in microseconds: of cgroup v2, then v1.
@@ -63,6 +64,12 @@ def started(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot, or None."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
+
+
+def still_runs(pid: int, since: int | None) -> bool:
+    """Check whether the process that `started` at a time runs, and is no zombie."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in ENDED_STATES and int(fields[19]) == since
 
 
 def identified(pid: int) -> str:

@@ -55,7 +55,7 @@ def asked() -> bool:
 
 
 def as_asked(said: str) -> str:
-    """Name Ctrl-C where a worker says SIGTERM, if a terminal sent it."""
+    """Name Ctrl-C in what a worker says, if that asked its job to end."""
     return said.replace("SIGTERM", "Ctrl-C") if _State.number == signal.SIGINT else said
 
 

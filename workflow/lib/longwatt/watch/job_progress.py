@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.files import read_object
-from longwatt.processes import started
+from longwatt.processes import still_runs
 from longwatt.progress_record import (
     DONE,
     FAILED,
@@ -165,13 +165,8 @@ def _state(facts: Mapping[str, Any], seen_s: float, now: float) -> str:
     if facts.get("ended") in (DONE, FAILED, STOPPED_WORD):
         return str(facts["ended"])
     if facts.get("host") == os.uname().nodename:
-        return RUNNING if _runs_here(facts) else CUT_OFF
+        return RUNNING if still_runs(int(facts["pid"]), facts.get("started")) else CUT_OFF
     return RUNNING if now - seen_s <= SEEN_WITHIN_S else OUT_OF_SIGHT
-
-
-def _runs_here(facts: Mapping[str, Any]) -> bool:
-    began = started(int(facts["pid"]))
-    return began is not None and began == facts.get("started")
 
 
 def _spent(facts: Mapping[str, Any], until: float) -> dict[str, float]:
