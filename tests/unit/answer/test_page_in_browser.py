@@ -503,6 +503,25 @@ def test_unknown_numbers_and_a_cost_of_nothing_are_shown_as_such(browser, tmp_pa
     assert "NA" in column(browser, "lifecycle_energy")
 
 
+def test_points_on_the_front_say_how_they_answer_where_that_differs(browser, tmp_path):
+    """Colour and shape tell models apart, but not two ways to run one of them."""
+    facts = synthetic_facts(4)
+    one, other = facts["points"][:2]
+    other |= {**one, "id": other["id"], "inference": "beam"}
+    one |= {"inference": "greedy"}
+    other["costs"] = {name: value and 2 * value for name, value in one["costs"].items()}
+    other["score"] = one["score"] + 5
+    write_answer_page(facts, tmp_path / "answer.html")
+    browser.open(tmp_path / "answer.html", READY)
+    labels = set(browser.evaluate("plot.rows.map(row => row.label)"))
+    assert {f"{one['seq_len']} greedy", f"{one['seq_len']} beam"} <= labels
+    for point in facts["points"]:
+        point["inference"] = "greedy"
+    write_answer_page(facts, tmp_path / "alike.html")
+    browser.open(tmp_path / "alike.html", READY)
+    assert all(label.isdigit() for label in browser.evaluate("plot.rows.map(row => row.label)"))
+
+
 def test_the_page_works_within_a_report(browser, page, tmp_path):
     """Snakemake's report shows pages in a frame, as data: there they have no address."""
     data = base64.b64encode(page.read_bytes()).decode()

@@ -28,13 +28,17 @@ function plotRows(points, state, found, front) {
   const {cost, need, log} = state, costs = points.map(p => costOf(p, cost, need.requests));
   const least = Math.min(...costs.filter(value => known(value) && value > 0));
   const floor = Number.isFinite(least) ? least / 3 : 1;
+  // Points of one model and length differ by how they answer, which colour and shape do not tell.
+  const several = new Set(points.map(p => p.inference)).size > 1;
+  const labelOf = p => [p.seq_len, several ? p.inference : null].filter(part => part !== null
+    && part !== undefined && part !== "").join(" ");
   return points.map((p, n) => ({p, cost: costs[n]}))
     .filter(({p, cost}) => known(cost) && known(p.score))
     .map(({p, cost}) => ({
       id: p.id, model: p.model, cost, score: p.score, x: log && cost <= 0 ? floor : cost,
       low: p.score_low ?? p.score, high: p.score_high ?? p.score, title: titleOf(p),
       opacity: OPACITY[front.get(p).status] ?? OPACITY.dominated, line: front.get(p).line,
-      label: p.seq_len === null ? "" : String(p.seq_len), zero: log && cost <= 0,
+      label: labelOf(p), zero: log && cost <= 0,
       able: broken(p, need) === "", chosen: p === found.chosen,
     }));
 }
