@@ -472,3 +472,20 @@ def test_a_prompt_leaves_room_for_its_answer_and_its_text_counts():
     packed["max_target_tokens"] = 30
     packed["training"]["max_target_tokens"] = 30
     assert input_tokens(packed, short) == pytest.approx((50 + 4) * 1.4), "nothing is padded"
+
+
+def test_a_cascade_is_planned_as_both_of_its_cells(model):
+    """Before its threshold is fitted nobody knows how many examples go on to the second one."""
+    point = {
+        "split": "validation",
+        "cascade": {"first": {"seq_len": 512}, "calibrate_on": "greedy"},
+    }
+    study = {**model.study, "inference": {**model.study["inference"], "both": point}}
+    cells = {name: one for name, one in model.cells.items() if one.model == "small"}
+    both = RuntimeModel(study, cells, {}, {}, model.summary)
+
+    def seconds(length: int, part: str) -> float:
+        return both.predict(cell(length), f"predict/{part}").seconds
+
+    assert seconds(1024, "both") == pytest.approx(seconds(512, "greedy") + seconds(1024, "greedy"))
+    assert both.at_most(cell(1024), "predict/both").seconds == seconds(1024, "both")

@@ -30,6 +30,8 @@ from longwatt.plan.model_shapes import HUB_CONFIGS, AnyShape, shape_of
 from longwatt.plan.work import Steps, Work, mean_steps, median_steps, most_steps, training_work
 from longwatt.study import cells as grid
 from longwatt.study import settings
+from longwatt.study.cascade_cells import cascade_of, first_cell
+from longwatt.study.cascades import CASCADE
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD, Cell
 from longwatt.study.model_settings import keeps_adapters, lora_of
 from longwatt.study.summary_columns import INFERENCE
@@ -281,7 +283,21 @@ class RuntimeModel:
         chosen = self._chosen(cell, part)
         if part == FINETUNE:
             return training_work(chosen, shape, data).seconds
-        return foreseen.predict_seconds(chosen, shape, data, depth)
+        both = [(chosen, shape, depth), *self._answers_first(cell, part)]
+        return sum(foreseen.predict_seconds(one, shape, data, run) for one, shape, run in both)
+
+    def _answers_first(self, cell: Cell, part: str) -> list[tuple[dict[str, Any], AnyShape, None]]:
+        """List what answers first at a point that is a cascade, nothing elsewhere.
+
+        How many examples go on to the last cell is known once a threshold is fitted. Until then
+        all are planned to.
+        """
+        point = part.removeprefix(PREDICT)
+        cascade = cascade_of(self.study["inference"][point])
+        if not cascade:
+            return []
+        first = first_cell(self.cells, cell, cascade, f"inference.{point}.{CASCADE}")
+        return [(self._chosen(first, part), self.shapes[first.model], None)]
 
     def recorded_examples(self, name: str) -> int:
         """Count the recorded examples of a cell: of its calibration's split and its points'."""
