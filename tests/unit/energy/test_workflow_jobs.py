@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
 import types
@@ -13,6 +15,8 @@ from longwatt.energy.__main__ import main as energy
 from longwatt.energy.workflows import hook
 from longwatt.energy.workflows.job import JobMeter, gpus_of, ledger_path, recording_of
 from longwatt.energy.workflows.runs import read_runs, summed
+from longwatt.processes import identified
+from longwatt.report.workflow_energy import draw_rules
 from longwatt.report.workflow_energy import main as write_page
 from tests import energy_logs
 from tests.nvml import uuid
@@ -161,8 +165,9 @@ def test_a_run_that_was_killed_at_once_is_unknown(tmp_path):
     assert states(tmp_path) == [("killed", None, "none")]
 
 
-def gpu_run(folder, rule, at, watts=200.0):
-    path = ledger(folder, run_line(at=at, rule=rule, gpus=[uuid(0)]), end_line(s=10.0), rule=rule)
+def gpu_run(folder, rule, at, watts=200.0, ended=True):
+    lines = [run_line(at=at, rule=rule, gpus=[uuid(0)]), *([end_line(s=10.0)] if ended else [])]
+    path = ledger(folder, *lines, rule=rule)
     head, last = energy_logs.header(at, gpus=1), energy_logs.end(at + 10)
     samples = energy_logs.samples(at, at + 10, watts)
     energy_logs.write(recording_of(path, 1), head, samples, last)
@@ -184,6 +189,16 @@ def test_jobs_that_share_a_gpu_cannot_be_told_apart(tmp_path):
     found = read_runs(tmp_path)
     assert [run.energy_j is None for run in found] == [True, True, False]
     assert found[0].flags == ("shared",) and "same GPU" in found[0].basis
+
+
+def test_a_killed_run_shares_its_gpu_up_to_the_end_of_its_recording(tmp_path):
+    gpu_run(tmp_path, "died", 0, ended=False)
+    gpu_run(tmp_path, "later", 20)
+    died, later = read_runs(tmp_path)
+    assert (died.state, later.state) == ("killed", "kept")
+    assert [run.source for run in (died, later)] == ["nvml_counter", "nvml_counter"]
+    gpu_run(tmp_path, "beside", 5)
+    assert [run.flags[0] for run in read_runs(tmp_path)[:2]] == ["shared", "shared"]
 
 
 def test_a_gpu_that_was_not_read_is_never_estimated(tmp_path):
@@ -222,6 +237,35 @@ def test_a_sum_with_an_unknown_part_is_unknown_and_says_how_much_is_known(tmp_pa
     ledger(tmp_path, run_line(rule="other"), end_line(cpu_s=None), rule="other")
     whole = summed(read_runs(tmp_path))
     assert (whole.runs, whole.known, whole.known_j, whole.energy_j) == (2, 1, 20.0, None)
+    assert (whole.known_cpu_s, whole.cpu_s, whole.seconds) == (2.0, None, 4.0)
+    assert summed([]).known_s is None
+
+
+def test_no_unknown_of_a_killed_run_is_told_as_nothing(tmp_path, capsys):
+    ledger(tmp_path, run_line())
+    assert write_page([str(tmp_path), "--grams-per-kwh", "50"]) == 0
+    (row,) = rows(tmp_path / "rules.csv")
+    assert {row[name] for name in ("s", "cpu_s", "energy_j", "known_energy_j")} == {"NA"}
+    page = (tmp_path / "energy.html").read_text()
+    assert "An unknown energy in 1 run of 1 job, an unknown CPU time (1 unknown)" in page
+    assert "The energy of 1 run that failed or died is unknown." in page
+    assert not re.search(r">(NA or more|NA kWh|0\.0+|at least NA)", page)
+    ledger(tmp_path, run_line(rule="other", at=3), end_line(cpu_s=36.0), rule="other")
+    assert write_page([str(tmp_path)]) == 0
+    assert "at least 36.0 s of CPU time" in (tmp_path / "energy.html").read_text()
+    assert energy(["jobs", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["seconds"] for one in found] == [None, 2.0]
+
+
+def test_energy_of_jobs_that_still_run_has_its_bar(tmp_path):
+    path = ledger(tmp_path, run_line(snakemake=identified(os.getpid())))
+    seen = [{"t": energy_logs.ns(second), "cpu_s": float(second)} for second in (1, 2, 3)]
+    energy_logs.write(recording_of(path, 1), energy_logs.header(0, gpus=0), seen)
+    runs = read_runs(tmp_path)
+    assert runs[0].state == "running"
+    bars = draw_rules(runs).axes[0].patches
+    assert sum(bar.get_width() for bar in bars) == pytest.approx(runs[0].energy_kwh)
 
 
 def test_the_page_and_tables(tmp_path):

@@ -27,11 +27,15 @@ from longwatt.files import whole_file
 from longwatt.layout import drawing
 from longwatt.layout.escaping import in_csv
 from longwatt.layout.pages import Section, Table, as_html
-from longwatt.layout.wording import ESTIMATED, LISTED, NA, duration, number
+from longwatt.layout.wording import ESTIMATED, LISTED, NA, duration, how_many
 
 PAGE_NAME, FIGURE, RULES_TABLE, JOBS_TABLE = "energy.html", "energy", "rules.csv", "jobs.csv"
 MOST_BARS = 25
-COLOURS = {jobs.KEPT_RUN: "#35608d", jobs.REDONE_RUN: "#8fb8de", "lost": "#b2182b"}
+LOST = "lost"
+COLOURS = {
+    jobs.KEPT_RUN: "#35608d", jobs.REDONE_RUN: "#8fb8de", LOST: "#b2182b",
+    jobs.RUNNING_RUN: "#999999",
+}  # fmt: skip
 NO_RUN = (
     "No job has run since this workflow is metered: its results were there before. Their energy is "
     "unknown. It is metered as soon as a job runs again."
@@ -121,7 +125,7 @@ def _parts(runs: Sequence[JobRun]) -> dict[str, float]:
     """Return known joules by the colour of their part of a bar."""
     found: dict[str, float] = {}
     for run in runs:
-        part = "lost" if run.state in jobs.LOST_STATES else run.state
+        part = LOST if run.state in jobs.LOST_STATES else run.state
         found[part] = found.get(part, 0.0) + (run.energy_j or 0.0)
     return found
 
@@ -130,30 +134,45 @@ def _whole(runs: Sequence[JobRun], grams: float | None) -> str:
     whole = jobs.summed(runs)
     lost = jobs.summed(run for run in runs if run.state in jobs.LOST_STATES)
     said = [
-        f"{_amount(whole)} kWh in {_count(whole.runs, 'run')} of "
-        f"{_count(jobs.number_of_jobs(runs), 'job')}, "
-        f"{duration(whole.cpu_s)} of CPU time ({_sources(whole)})."
+        f"{_amount(whole)} in {how_many(whole.runs, 'run')} of "
+        f"{how_many(jobs.number_of_jobs(runs), 'job')}, {_cpu_time(whole)} ({_sources(whole)})."
     ]
     if grams is not None:
-        co2 = None if whole.known_j is None else whole.known_j / J_PER_KWH * grams
-        more = "" if whole.energy_j is not None else "at least "
-        said.append(f"That is {more}{number(co2, '.3g')} g of CO2e at {grams:g} g per kWh.")
-    if lost.runs:
-        lost_runs = _count(lost.runs, "run")
-        said.append(f"{_amount(lost)} kWh of it went to {lost_runs} that failed or died.")
-    return " ".join(said)
+        co2 = _bound(whole.energy_j, whole.known_j, ".3g", grams / J_PER_KWH)
+        said.append(f"That is {co2} g of CO2e at {grams:g} g per kWh.")
+    return " ".join([*said, *([_loss(lost)] if lost.runs else [])])
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")
+def _loss(lost: EnergySum) -> str:
+    went = f"{how_many(lost.runs, 'run')} that failed or died"
+    if lost.known_j is None:
+        return f"The energy of {went} is unknown."
+    return f"{_amount(lost)} of it went to {went}."
 
 
 def _amount(total: EnergySum) -> str:
-    """Write a sum's kWh, as a lower bound where some runs are unknown."""
     if total.known_j is None:
+        return "An unknown energy"
+    return f"{_kwh_bound(total)} kWh"
+
+
+def _cpu_time(total: EnergySum) -> str:
+    if total.known_cpu_s is None:
+        return "an unknown CPU time"
+    least = "" if total.cpu_s is not None else "at least "
+    return f"{least}{duration(total.known_cpu_s)} of CPU time"
+
+
+def _bound(whole: float | None, known: float | None, shape: str, scale: float = 1.0) -> str:
+    """Write a sum times a scale, as a lower bound where it has unknown parts."""
+    if known is None:
         return NA
-    kwh = f"{total.known_j / J_PER_KWH:.3g}"
-    return kwh if total.energy_j is not None else f"at least {kwh}"
+    least = "at least " if whole is None else ""
+    return f"{least}{known * scale:{shape}}"
+
+
+def _kwh_bound(total: EnergySum) -> str:
+    return _bound(total.energy_j, total.known_j, ".3g", 1 / J_PER_KWH)
 
 
 def _sources(total: EnergySum) -> str:
@@ -168,12 +187,12 @@ def _told_rule(name: str, runs: Sequence[JobRun]) -> dict[str, str]:
         "rule": name,
         "jobs": str(jobs.number_of_jobs(runs)),
         "runs": str(whole.runs),
-        "s": f"{whole.seconds:.1f}",
-        "CPU s": f"{whole.cpu_s:.2f}",
-        "J": number(whole.known_j, ".3g") + ("" if whole.energy_j is not None else " or more"),
-        "kWh": _amount(whole),
-        "redone kWh": _amount(redone) if redone.runs else "",
-        "lost kWh": _amount(lost) if lost.runs else "",
+        "s": _bound(whole.seconds, whole.known_s, ".1f"),
+        "CPU s": _bound(whole.cpu_s, whole.known_cpu_s, ".2f"),
+        "J": _bound(whole.energy_j, whole.known_j, ".3g"),
+        "kWh": _kwh_bound(whole),
+        "redone kWh": _kwh_bound(redone) if redone.runs else "",
+        "lost kWh": _kwh_bound(lost) if lost.runs else "",
         "source": _sources(whole),
     }
 

@@ -8,8 +8,8 @@ machine apart, which counters of the whole node do not. Whatever remains is unkn
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ class JobRun:
         source: as in summaries of logs: nvml_counter, nvml_power_integral, rapl, estimate, none.
         basis: what the estimate rests on, or why the energy is unknown.
         devices: what the energy is of: PROCESSORS, or UUIDs of GPUs.
-        window_ns: beginning and end on the machine's monotonic clock.
+        begun_ns, ended_ns: on the machine's monotonic clock; the end of a killed run is that of
+            its recorder's log, and None is unknown.
     """
 
     rule: str
@@ -65,7 +66,8 @@ class JobRun:
     host: str
     boot_id: str | None
     wall_time_s: float
-    window_ns: tuple[int, float]
+    begun_ns: int
+    ended_ns: float | None
     seconds: float | None
     cpu_s: float | None
     energy_j: float | None
@@ -128,7 +130,7 @@ def _run(
     state: str,
     watts: float | str | None,
 ) -> JobRun:
-    seconds = end.get("s")
+    seconds: float | None = end.get("s")
     recorded = _recorded(recording_of(ledger, start["started"]))
     last_s = recorded.get("last_cpu_s")
     seen_s = None if last_s is None else max(0.0, last_s - start["cpu_before_s"])
@@ -141,7 +143,8 @@ def _run(
         host=start["host"],
         boot_id=start["boot_id"],
         wall_time_s=start["wall_time_s"],
-        window_ns=(start["t"], start["t"] + (math.inf if seconds is None else seconds * 1e9)),
+        begun_ns=start["t"],
+        ended_ns=start["t"] + end["s"] * 1e9 if end else recorded.get("last_ns"),
         seconds=seconds,
         cpu_s=end["cpu_s"] if end else seen_s,
         energy_j=None,
@@ -177,7 +180,11 @@ def _recorded(log: Path) -> dict[str, Any]:
     except LogError as error:
         return {"problems": [str(error)]}
     read = [value for segment in found.segments for value in segment.of("cpu_s").values]
-    return {**reduce_log(found, None), "last_cpu_s": float(read[-1]) if read else None}
+    return {
+        **reduce_log(found, None),
+        "last_cpu_s": float(read[-1]) if read else None,
+        "last_ns": max(one.header["t"] + one.length_s * 1e9 for one in found.segments),
+    }
 
 
 def _why(recorded: Mapping[str, Any]) -> str:
@@ -192,19 +199,27 @@ def _without_shared_gpus(runs: Sequence[JobRun]) -> list[JobRun]:
         for device in run.devices:
             if device not in (PROCESSORS, GPUS):
                 by_gpu[run.boot_id, device].append(run)
-    shared: set[int] = set()
-    for users in by_gpu.values():
-        reach: JobRun | None = None
-        for run in sorted(users, key=lambda one: one.window_ns[0]):
-            if reach is not None and run.window_ns[0] < reach.window_ns[1]:
-                shared |= {id(run), id(reach)}
-            if reach is None or run.window_ns[1] > reach.window_ns[1]:
-                reach = run
+    shared = {one for users in by_gpu.values() for one in _overlapping(users)}
     why = "another job ran on the same GPU meanwhile, and a meter cannot tell them apart"
     return [
         replace(run, **_energy(None, NO_SOURCE, why, (SHARED_GPU,))) if id(run) in shared else run
         for run in runs
     ]
+
+
+def _overlapping(users: Sequence[JobRun]) -> Iterator[int]:
+    """Name the runs that were on at the same time as another, by their identities."""
+    reach: JobRun | None = None
+    for run in sorted(users, key=lambda one: one.begun_ns):
+        if reach is not None and run.begun_ns < _end_ns(reach):
+            yield from (id(run), id(reach))
+        if reach is None or _end_ns(run) > _end_ns(reach):
+            reach = run
+
+
+def _end_ns(run: JobRun) -> float:
+    """Return a run's end, endless where it is unknown."""
+    return math.inf if run.ended_ns is None else run.ended_ns
 
 
 @dataclass(frozen=True)
@@ -213,38 +228,46 @@ class EnergySum:
 
     Attributes:
         runs, known: number of runs, and of those whose energy is known.
-        seconds, cpu_s: of runs whose end is known.
-        known_j: joules of the runs that are known; None if none is.
-        energy_j: of all; None if one is unknown.
+        seconds, cpu_s, energy_j: of all; None if that of one is unknown.
+        known_s, known_cpu_s, known_j: of the runs for which it is known; None if it is for none.
         sources: number of runs by source.
     """
 
     runs: int
     known: int
-    seconds: float
-    cpu_s: float
-    known_j: float | None
+    seconds: float | None
+    cpu_s: float | None
     energy_j: float | None
+    known_s: float | None
+    known_cpu_s: float | None
+    known_j: float | None
     sources: Mapping[str, int]
 
 
 def summed(runs: Iterable[JobRun]) -> EnergySum:
-    """Add runs up. The energy of all is unknown once that of one is."""
+    """Add runs up. A sum is unknown once it is of one."""
     every = list(runs)
-    known = [run.energy_j for run in every if run.energy_j is not None]
-    sources: dict[str, int] = {}
-    for run in every:
-        sources[run.source] = sources.get(run.source, 0) + 1
-    joules = sum(known) if known else None
+    seconds, known_s = _sums([run.seconds for run in every])
+    cpu_s, known_cpu_s = _sums([run.cpu_s for run in every])
+    energy_j, known_j = _sums([run.energy_j for run in every])
     return EnergySum(
         runs=len(every),
-        known=len(known),
-        seconds=sum(run.seconds or 0.0 for run in every),
-        cpu_s=sum(run.cpu_s or 0.0 for run in every),
-        known_j=joules,
-        energy_j=joules if len(known) == len(every) else None,
-        sources=sources,
+        known=sum(run.energy_j is not None for run in every),
+        seconds=seconds,
+        cpu_s=cpu_s,
+        energy_j=energy_j,
+        known_s=known_s,
+        known_cpu_s=known_cpu_s,
+        known_j=known_j,
+        sources=Counter(run.source for run in every),
     )
+
+
+def _sums(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return the sum of all, None if one is unknown, and of those known, None if none is."""
+    known = [value for value in values if value is not None]
+    total = sum(known) if known else None
+    return (total if len(known) == len(values) else None), total
 
 
 def by_rule(runs: Iterable[JobRun]) -> dict[str, list[JobRun]]:
