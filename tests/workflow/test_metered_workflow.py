@@ -189,6 +189,45 @@ def test_the_snakefile_of_the_guide_runs(tmp_path):
     assert "longwatt_energy" in said
 
 
+MAKE = 'rule make:\n    output: "{n}.txt"\n    shell: "touch {output}"\n'
+UNPACKED = """
+def wanted(wildcards):
+    return {"first": "a.txt", "second": "b.txt"}
+
+
+rule all:
+    input: unpack(wanted), lambda wildcards: "c.txt", ancient("d.txt"), named="e.txt"
+
+
+"""
+COMMANDS = {
+    "with inputs": 'rule all:\n    input: "a.txt", "b.txt"\n    shell: "echo {input} > said"\n\n\n',
+    "alone": 'rule all:\n    shell: "echo a.txt b.txt > said"\n\n\n',
+}
+
+
+@pytest.mark.long
+def test_whatever_a_default_target_asks_for_is_made_before_the_page(tmp_path):
+    foreign = Foreign(tmp_path)
+    (tmp_path / "Snakefile").write_text(f"{UNPACKED}{MAKE}{LINE}, folder='results/energy')\n")
+    foreign.snakemake()
+    (row,) = rows(tmp_path / "results/energy/rules.csv")
+    assert (row["rule"], row["jobs"]) == ("make", "5")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", COMMANDS)
+def test_the_command_of_a_default_target_stays_as_it_is(tmp_path, target):
+    foreign = Foreign(tmp_path)
+    (tmp_path / "Snakefile").write_text(f"{COMMANDS[target]}{MAKE}{LINE})\n")
+    said = foreign.snakemake()
+    assert (tmp_path / "said").read_text() == "a.txt b.txt\n"
+    assert said.count("make the page of energy by: snakemake longwatt_energy") == 1
+    assert "all" in {run.rule for run in read_runs(tmp_path / "energy")}
+    foreign.snakemake("longwatt_energy")
+    assert "all" in {row["rule"] for row in rows(tmp_path / "energy/rules.csv")}
+
+
 @pytest.mark.long
 def test_a_job_on_a_gpu_is_measured_and_one_beside_it_estimated(tmp_path, machine):
     machine.has([FakeGpu(high=300), FakeGpu(uuid=uuid(1), high=100)])

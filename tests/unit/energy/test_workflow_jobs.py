@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -315,6 +316,10 @@ def workflow(default_target=None, rules=()):
         ({"watts_per_core": "lots"}, "'lots'"),
         ({"watts_per_core": float("nan")}, "nan"),
         ({"grams_per_kwh": -1}, "grams of CO2e"),
+        ({"folder": ""}, "give the name of a folder"),
+        ({"folder": "{rule}"}, "without braces"),
+        ({"folder": None}, "give the name of a folder"),
+        ({"folder": Path("energy")}, "at the Snakefile's end"),
         ({}, "at the Snakefile's end"),
     ],
 )
@@ -323,6 +328,14 @@ def test_what_meter_refuses(given, message, monkeypatch):
     with pytest.raises(hook.MeterError, match=message):
         hook.meter(workflow(), **given)
     assert hook.settings is None
+
+
+def test_the_page_is_written_by_a_command_whatever_the_folder():
+    for name in ("my energy's", "energy"):
+        choices = hook.MeterSettings(Path(name).resolve(), hook._folder_name(Path(name)), 10, 5)
+        assert shlex.split(choices.command)[3:] == [
+            name, "--watts-per-core", "10", "--grams-per-kwh", "5",
+        ]  # fmt: skip
 
 
 def test_the_line_of_the_guide_is_the_one_that_the_package_offers():

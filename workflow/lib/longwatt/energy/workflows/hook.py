@@ -24,9 +24,14 @@ from typing import Any
 
 from longwatt.energy import rated
 from longwatt.energy.workflows.job import JobMeter
+from longwatt.energy.workflows.options import MeterError, watts_choice
 
 ENERGY_RULES = Path(__file__).with_name("snakefiles") / "longwatt_energy.smk"
 REPORT_RULE = "longwatt_energy"
+NO_PAGE = (
+    "longwatt: the rule {} runs a command and names no output, so nothing can be made after it; "
+    f"make the page of energy by: snakemake {REPORT_RULE}"
+)
 TAKEN_ARGUMENTS = {
     "job_rule",
     "output",
@@ -34,10 +39,6 @@ TAKEN_ARGUMENTS = {
     "threads",
     "resources",
 }  # of Snakemake's run_wrapper
-
-
-class MeterError(ValueError):
-    """The meter cannot be switched on as asked. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ _active_lock = threading.Lock()
 
 def meter(
     workflow: Any,
-    folder: str = "energy",
+    folder: str | Path = "energy",
     watts_per_core: float | str = rated.AUTO_WATTS,
     grams_per_kwh: float | None = None,
 ) -> None:
@@ -95,8 +96,9 @@ def meter(
     global settings
     if settings is not None:  # an included Snakefile or a module has the line too
         return
-    watts, grams = _watts(watts_per_core), _grams(grams_per_kwh)
-    chosen = MeterSettings(Path(folder).resolve(), folder, watts, grams)
+    name = _folder_name(folder)
+    watts, grams = watts_choice(watts_per_core), _grams(grams_per_kwh)
+    chosen = MeterSettings(Path(name).resolve(), name, watts, grams)
     if workflow.default_target is None:  # an include does not set it
         first = next(iter(workflow.rules), None)
         if first is None:
@@ -208,13 +210,23 @@ def _warn(problem: str) -> None:
 def awaited(workflow: Any) -> list[Any]:
     """Return what the default target makes, or else what it asks for."""
     target = workflow.get_rule(workflow.default_target)
-    return list(target.output or target.input)
+    return list(map(_as_given, target.output or target.input))
+
+
+def _as_given(item: Any) -> Any:
+    """Return a function with flags, as of `unpack`, as the Snakefile gave it."""
+    given = getattr(item, "_file", None)
+    return item if getattr(given, "callable", None) is None else given
 
 
 def _join_default_target(workflow: Any) -> None:
     """Let the page belong to the default target, or become it."""
     target, report = (workflow.get_rule(n) for n in (workflow.default_target, REPORT_RULE))
     page = str(report.output[0])
+    if not target.norun and not target.output:  # the page would be an input of its command
+        if workflow.is_main_process:
+            print(NO_PAGE.format(target.name), file=sys.stderr, flush=True)
+        return
     collects = target.input and not target.output
     # A module's rule may have a prefix, which its inputs get and the page does not.
     if collects and target.apply_path_modifier(page, target.input_modifier, "input") == page:
@@ -223,12 +235,11 @@ def _join_default_target(workflow: Any) -> None:
         workflow.default_target = REPORT_RULE
 
 
-def _watts(value: float | str) -> float | str:
-    if value in (rated.AUTO_WATTS, rated.NO_WATTS):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
-        return value
-    raise MeterError(f"watts_per_core is {value!r}; give auto, none or watts above 0")
+def _folder_name(folder: str | Path) -> str:
+    name = os.fspath(folder) if isinstance(folder, str | Path) else ""
+    if name and not set(name) & set("{}"):
+        return name
+    raise MeterError(f"folder is {folder!r}; give the name of a folder, without braces")
 
 
 def _grams(value: float | None) -> float | None:
