@@ -10,6 +10,7 @@ import pytest
 
 from longwatt.energy import trainer as energy_trainer
 from longwatt.energy.reduction.reduce import summarize_log
+from longwatt.energy.workflows.options import MeterError
 from tests.conftest import ROOT
 
 GUIDE = ROOT / "docs/how-to/meter_trainer.md"
@@ -104,6 +105,12 @@ def test_no_failure_of_the_meter_stops_a_training(training, monkeypatch, capfd):
     assert made.state.global_step == 2
     assert not any("energy" in key for log in tracker.logged for key in log)
     assert capfd.readouterr().err.count("ZeroDivisionError") == 1
+
+
+@pytest.mark.parametrize("watts", [-5, 0, float("nan"), float("inf"), True, "6", "lots"])
+def test_watts_that_make_no_sense_are_refused_before_a_training(watts):
+    with pytest.raises(MeterError, match="give auto, none or watts above 0"):
+        energy_trainer.EnergyEvents(watts_per_core=watts)
 
 
 def event(name, **state):

@@ -30,6 +30,7 @@ from longwatt.energy.meters.nvml import GpuMeters
 from longwatt.energy.meters.processor import processor_facts
 from longwatt.energy.recorder import Order
 from longwatt.energy.sidecar import Sidecar
+from longwatt.energy.workflows.options import watts_choice
 from longwatt.gpus import listing
 from longwatt.processes import cpu_seconds
 
@@ -94,13 +95,16 @@ class EnergyEvents:
         folder: for the log; None is the Trainer's output folder.
         watts_per_core: watts of one busy core for an estimate, `auto` (by the processor's rated
             power) or `none`.
+
+    Raises:
+        MeterError: `watts_per_core` is none of them.
     """
 
     def __init__(
         self, folder: str | Path | None = None, watts_per_core: float | str = rated.AUTO_WATTS
     ) -> None:
         self._folder = None if folder is None else Path(folder)
-        self._watts_setting = rated.watts_setting({rated.WATTS_KEY: watts_per_core})
+        self._watts_setting = rated.watts_setting({rated.WATTS_KEY: watts_choice(watts_per_core)})
         self.broken = False
         self._job: _MeteredJob | None = None
         self._training = False
