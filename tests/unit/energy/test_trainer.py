@@ -93,6 +93,7 @@ def test_energy_is_in_every_log_of_a_training_and_goes_on_after_a_resume(trainin
     assert kwh(last, "earlier_attempts") * 3.6e6 == pytest.approx(found["energy_j"], abs=1.0)
     both = summarize_log([log], 10.0)
     assert both["attempts"] == 2 and both["energy_j"] > found["energy_j"]
+    assert "lost" not in capfd.readouterr().err
     again.predict(again.eval_dataset)
     apart = summarize_log([tmp_path / "out/energy_apart.jsonl"], 10.0)
     assert "generate" in apart["phases"] and "total" not in tracker.logged[-1]
@@ -169,6 +170,19 @@ def test_gpus_are_those_of_the_trainers_processes(monkeypatch):
     assert found(1, 2, 1) == ["GPU-0002"], "the one that it was given"
     assert found(2, 0, 1) == ["GPU-0000", "GPU-0001"], "those of DataParallel"
     assert found(1, 0, 3) == ["GPU-0000", "GPU-0001", "GPU-0002"], "one a process"
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "xla"])
+def test_a_device_without_a_meter_is_never_told_as_cpu_time(no_counters, tmp_path, device, capfd):
+    callback = energy_trainer.EnergyEvents(tmp_path, watts_per_core=10)
+    name, args, state, control = event("on_train_begin")
+    args.device = types.SimpleNamespace(type=device, index=0)
+    call(callback, name, args, state, control)
+    logs = {}
+    callback.on_log(args, state, control, logs=logs)
+    call(callback, "on_train_end", args, state, control)
+    assert logs == {} and list(tmp_path.glob("*.jsonl")) == []
+    assert capfd.readouterr().err.count(f"computes on {device}") == 1
 
 
 def test_transformers_is_loaded_only_by_who_asks_for_the_callback():

@@ -32,6 +32,7 @@ from longwatt.energy.recorder import Order
 from longwatt.energy.sidecar import Sidecar
 from longwatt.energy.workflows.options import watts_choice
 from longwatt.gpus import listing
+from longwatt.gpus.listing import GpuError
 from longwatt.processes import cpu_seconds
 
 LOG_NAME, APART_LOG = "energy", "energy_apart"  # of a training, and of what runs outside one
@@ -306,7 +307,9 @@ class _MeteredJob:
             if name in LOG_KEYS and row["energy_kwh"] and row["duration_s"] > UNSEEN_S
         ]
         wasted = found["wasted"]["energy_kwh"] if found["wasted"]["duration_s"] else None
-        lost = "" if wasted is None else f"; {wasted:.3g} kWh more were lost in earlier attempts"
+        # Their own training may have ended well: another one began here from its first step.
+        behind = "in earlier attempts here, which this one does not go on from"
+        lost = "" if wasted is None else f"; {wasted:.3g} kWh more went {behind}"
         return f"{found['energy_kwh']:.3g} kWh ({', '.join(parts)}), {how}{lost}; {self.log}"
 
     def _with_open(self) -> dict[str, float | None]:
@@ -340,10 +343,19 @@ class _MeteredJob:
 
 
 def gpus_of_trainer(args: Any) -> list[str]:
-    """Return the UUIDs of the GPUs that a Trainer's processes on this node use."""
+    """Return the UUIDs of the GPUs that a Trainer's processes on this node use.
+
+    Raises:
+        GpuError: it computes on what has no meter here, so that CPU time tells nothing of it.
+    """
     torch: Any = sys.modules.get("torch")  # a Trainer has loaded it
-    if args.device.type != "cuda" or torch is None:
+    if args.device.type == "cpu" or torch is None:
         return []
+    if args.device.type != "cuda":
+        raise GpuError(
+            f"this training computes on {args.device.type}, and energy is read of NVIDIA's GPUs "
+            "and of processors alone"
+        )
     count = max(_local_processes(), args.n_gpu)
     first = (args.device.index or 0) if count == 1 else 0
     numbers = range(first, first + count)
