@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from longwatt.exports import run_crate
 from longwatt.exports.facts import StudyFacts, facts_of_study
 from longwatt.freshness.in_force import InForce
 from tests.exported_study import write_study
@@ -29,3 +30,9 @@ def study(told, monkeypatch) -> StudyFacts:
     """Its facts, in its folder."""
     monkeypatch.chdir(told[0])
     return told[2]
+
+
+@pytest.fixture
+def small_package(monkeypatch) -> None:
+    """A room in place of the whole package, whose copies take most of a crate's time."""
+    monkeypatch.setattr(run_crate, "PACKAGE", run_crate.PACKAGE / "exports")

@@ -1,6 +1,7 @@
 """Exports by command: what is chosen, where it goes, what is refused, what is said."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from huggingface_hub import ModelCard
 from longwatt.__main__ import run
 from longwatt.exports.facts import facts_of_study, study_in_force
 from longwatt.exports.known import NothingToExport, without_unknown
+from longwatt.exports.writing import replace_crate, said_if_unwritable
 from longwatt.freshness.outdated import outdated
 from longwatt.results.summary import check_current, read_summary
 from tests.exported_study import (
@@ -124,6 +126,8 @@ def test_results_without_their_study_are_refused(here, capsys):
 
 
 def test_the_card_is_of_the_cell_that_was_named(here, capsys):
+    assert run([*CARD, "--cell", ADAPTED, "--dataset", "needle"]) == 1
+    assert "no cell with dataset needle; there are qmsum" in capsys.readouterr().err
     assert run([*CARD, "--cell", ADAPTED, "--out", "card"]) == 0
     assert capsys.readouterr().out.split() == ["card/README.md"]
     assert Path("card/README.md").read_text().startswith("---\nbase_model: HuggingFaceTB/")
@@ -164,7 +168,7 @@ def test_a_card_without_an_answer_needs_a_cell(here, capsys):
     assert "so no cell is chosen; give --cell, or finish the study" in capsys.readouterr().err
 
 
-def test_a_crate_is_of_a_finished_study_and_never_takes_anything_away(here, capsys):
+def test_a_crate_is_of_a_finished_study_and_never_takes_anything_away(here, small_package, capsys):
     assert run(CRATE) == 0 and Path("results/told/exports/ro-crate.zip").is_file()
     assert run(CRATE) == 1 and "give --force" in capsys.readouterr().err
     Path("mine").mkdir()
@@ -180,6 +184,61 @@ def test_a_crate_is_of_a_finished_study_and_never_takes_anything_away(here, caps
     assert run([*CRATE, "--force"]) == 1
     assert "a run crate is of a finished study" in capsys.readouterr().err
     assert [path.name for path in Path("results/told/exports").iterdir()] == ["ro-crate.zip"]
+
+
+def test_a_crate_goes_into_the_folder_that_a_link_names(here, small_package, capsys):
+    Path("disk").mkdir()
+    Path("link").symlink_to("disk")
+    assert run([*CRATE, "--out", "link"]) == 0
+    Path("disk/stale.txt").touch()
+    assert run([*CRATE, "--out", "link", "--force"]) == 0
+    assert Path("link").is_symlink() and Path("disk/ro-crate-metadata.json").is_file()
+    assert not Path("disk/stale.txt").exists() and not list(here.glob(".crate-*"))
+
+
+LONG_NAME = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "out", "said"),
+    [
+        (BOAMPS, LONG_NAME, "File name too long"),
+        ([*CARD, "--cell", ADAPTED], f"{LONG_NAME}.md", "File name too long"),
+        (CRATE, LONG_NAME, "File name too long"),
+        (CRATE, "config.yaml", "Not a directory"),
+        (CRATE, "loop", "Not a directory"),
+        (BOAMPS, "loop", "Too many levels of symbolic links"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_in_one_line(
+    here, small_package, capsys, words, out, said
+):
+    Path("loop").symlink_to("loop")
+    before = Path("config.yaml").read_text()
+    assert run([*words, "--out", out, "--force"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"longwatt export: {out}")
+    assert line.endswith(f" cannot be written ({said}); give another --out")
+    assert Path("config.yaml").read_text() == before and not list(here.glob(".crate-*"))
+
+
+def test_a_full_disk_is_told_from_other_reasons(tmp_path):
+    full = f"[Errno 28] {os.strerror(28)}"
+    said = pytest.raises(NothingToExport, match=r"\(no space left on device\); .* free some")
+    with said, said_if_unwritable(tmp_path / "out"):
+        raise shutil.Error([("a", "b", f"{full}: 'b'")])
+    with said, said_if_unwritable(tmp_path / "out"):
+        raise OSError(28, os.strerror(28))
+
+
+def test_an_earlier_crate_is_moved_away_and_not_taken_apart(tmp_path):
+    target, staging = tmp_path / "crate", tmp_path / "staging"
+    for folder, which in ((target, "earlier"), (staging / "crate", "later")):
+        folder.mkdir(parents=True)
+        (folder / "which").write_text(which)
+    replace_crate(staging / "crate", target)
+    assert (target / "which").read_text() == "later"
+    assert (staging / "earlier/which").read_text() == "earlier", "up to the end of its maker"
 
 
 def test_declarations_change_no_result(here):

@@ -110,7 +110,9 @@ def test_without_a_licence_that_the_profile_requires_nothing_is_written(study, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_no_address_and_no_time_are_named_where_none_is_known(study, tmp_path, monkeypatch):
+def test_nobody_no_address_and_no_time_are_named_where_none_is_known(
+    study, tmp_path, monkeypatch, small_package
+):
     monkeypatch.setattr("longwatt.exports.run_crate.recorded_times", lambda metadata: {})
     left_out = LeftOut()
     bare = redeclared(study, export={"license": "mit"})

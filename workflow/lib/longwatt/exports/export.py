@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from longwatt.exports.facts import CellFacts, StudyFacts, facts_of_study, study_
 from longwatt.exports.known import LeftOut, NothingToExport
 from longwatt.exports.model_card import model_card
 from longwatt.exports.run_crate import ZIP, write_crate
-from longwatt.exports.writing import cannot_write, refuse_crate, write_texts
+from longwatt.exports.writing import refuse_crate, said_if_unwritable, write_texts
 from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce
 from longwatt.freshness.outdated import StaleSummary
@@ -106,7 +107,7 @@ def _model_card(request: Request, current: InForce, now: datetime) -> Exported:
         said.append(words)
     else:
         cell = request.cell
-    study = _chosen(Request(request.form, request.results, cell), current)
+    study = _chosen(replace(request, cell=cell), current)
     target = _card_path(request, study.cells[0])
     write_texts({target: model_card(study, study.cells[0], left_out)}, request.force)
     return Exported([target], [*said, *left_out.lines()])
@@ -184,9 +185,8 @@ def _ro_crate(request: Request, current: InForce, now: datetime) -> Exported:
     left_out = LeftOut()
     study = facts_of_study(request.results, current)
     target = request.out or request.results / EXPORTS_FOLDER / f"{RO_CRATE}{ZIP}"
-    try:
-        refuse_crate(target, request.force)
-        write_crate(study, target, now, left_out)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise cannot_write(target, error) from None
+    with said_if_unwritable(target):
+        place = Path(os.path.realpath(target))  # a link to a folder stays one
+        refuse_crate(place, request.force)
+        write_crate(study, place, now, left_out)
     return Exported([target], left_out.lines())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from longwatt.disk_space import free_space, is_full
 from longwatt.exports.known import NothingToExport
 from longwatt.files import whole_file
 from longwatt.layout.wording import listed
@@ -21,11 +22,8 @@ def write_texts(texts: Mapping[Path, str], force: bool) -> None:
     """
     refuse_existing(texts, force)
     for path, text in texts.items():
-        try:
-            with whole_file(path) as stream:
-                stream.write(text)
-        except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-            raise cannot_write(path, error) from None
+        with said_if_unwritable(path), whole_file(path) as stream:
+            stream.write(text)
 
 
 def refuse_existing(paths: Iterable[Path], force: bool) -> None:
@@ -34,7 +32,7 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     Raises:
         NothingToExport: names those that are there.
     """
-    there = [str(path) for path in paths if path.exists()]
+    there = [str(path) for path in paths if _exists(path)]
     if there and not force:
         raise NothingToExport(
             f"{listed(there)} {'is' if len(there) == 1 else 'are'} there already; give --force to "
@@ -58,13 +56,32 @@ def refuse_crate(target: Path, force: bool) -> None:
         )
 
 
+def _exists(path: Path) -> bool:
+    with said_if_unwritable(path):  # its name is too long, or a folder before it is closed to us
+        return path.exists()
+
+
 def replace_crate(crate: Path, target: Path) -> None:
-    """Move a crate that is whole to its place, and remove an earlier one."""
+    """Move a crate that is whole to its place.
+
+    An earlier folder goes to the crate's own, which its maker removes.
+    """
     if target.is_dir():
-        shutil.rmtree(target)
+        target.replace(crate.with_name("earlier"))
     crate.replace(target)
 
 
-def cannot_write(path: Path, error: OSError) -> NothingToExport:
-    """Say that a file cannot be written, and why."""
-    return NothingToExport(f"{path} cannot be written ({error.strerror}); give another --out")
+@contextmanager
+def said_if_unwritable(path: Path) -> Iterator[None]:
+    """Say in one line that a path cannot be written, why, and what to do.
+
+    Raises:
+        NothingToExport: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        why, then = error.strerror or "some files cannot be copied", "give another --out"
+        if is_full(error):
+            why, then = "no space left on device", f"{free_space(path)}: free some, then run again"
+        raise NothingToExport(f"{path} cannot be written ({why}); {then}") from error
