@@ -348,14 +348,14 @@ def gpus_of_trainer(args: Any) -> list[str]:
     Raises:
         GpuError: it computes on what has no meter here, so that CPU time tells nothing of it.
     """
-    torch: Any = sys.modules.get("torch")  # a Trainer has loaded it
-    if args.device.type == "cpu" or torch is None:
+    if args.device.type == "cpu":
         return []
     if args.device.type != "cuda":
         raise GpuError(
             f"this training computes on {args.device.type}, and energy is read of NVIDIA's GPUs "
             "and of processors alone"
         )
+    torch: Any = sys.modules["torch"]  # a Trainer has loaded it
     count = max(_local_processes(), args.n_gpu)
     first = (args.device.index or 0) if count == 1 else 0
     numbers = range(first, first + count)
