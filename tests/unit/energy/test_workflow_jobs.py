@@ -162,8 +162,11 @@ def test_a_killed_run_counts_as_far_as_its_recorder_saw(tmp_path):
 
 
 def test_a_run_that_was_killed_at_once_is_unknown(tmp_path):
-    ledger(tmp_path, run_line())
+    path = ledger(tmp_path, run_line(cpu_before_s=0.004))
     assert states(tmp_path) == [("killed", None, "none")]
+    seen = [{"t": energy_logs.ns(second), "cpu_s": 0.0} for second in (1, 2)]
+    energy_logs.write(recording_of(path, 1), energy_logs.header(0, gpus=0), seen)
+    assert states(tmp_path) == [("killed", None, "none")], "less than a step is not nothing"
 
 
 def gpu_run(folder, rule, at, watts=200.0, ended=True):

@@ -36,7 +36,7 @@ SHARED_GPU = "shared"  # a flag: another job ran on the same GPU meanwhile
 PARTIAL_RUN = "partial"  # a flag: up to when its recorder could write
 PROCESSORS, GPUS = "processors", "GPUs"  # as a run's devices; the latter could not be found
 SHARED_PROCESS = "its CPU time is unknown: it ran in one process with another job"
-KILLED_EARLY = "it was killed before its recorder wrote anything"
+UNSEEN = "its recorder saw no CPU time of it, which the kernel tells others in steps of 10 ms"
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,7 @@ def _run(
 ) -> JobRun:
     seconds: float | None = end.get("s")
     recorded = _recorded(recording_of(ledger, start["started"]))
-    last_s = recorded.get("last_cpu_s")
-    seen_s = None if last_s is None else max(0.0, last_s - start["cpu_before_s"])
+    seen_s = (recorded.get("last_cpu_s") or 0.0) - start["cpu_before_s"]
     run = JobRun(
         rule=start["rule"],
         wildcards=start["wildcards"],
@@ -146,7 +145,7 @@ def _run(
         begun_ns=start["t"],
         ended_ns=start["t"] + end["s"] * 1e9 if end else recorded.get("last_ns"),
         seconds=seconds,
-        cpu_s=end["cpu_s"] if end else seen_s,
+        cpu_s=end["cpu_s"] if end else (seen_s if seen_s > 0 else None),
         energy_j=None,
         source=NO_SOURCE,
         basis="",
@@ -159,7 +158,7 @@ def _run(
     if start["gpus"] or start["gpu_problem"]:
         return replace(run, basis=start["gpu_problem"] or _why(recorded))
     if run.cpu_s is None:
-        return replace(run, basis=SHARED_PROCESS if end else KILLED_EARLY)
+        return replace(run, basis=SHARED_PROCESS if end else UNSEEN)
     wanted = start["watts_per_core"] if watts is None else watts
     rating = rate(watts_setting({WATTS_KEY: wanted}), start["processor"])
     if rating.watts is None:
