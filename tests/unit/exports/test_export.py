@@ -111,6 +111,12 @@ def test_a_cell_that_is_not_finished_or_made_otherwise_is_no_cell_to_export(here
     assert run([*BOAMPS, "--cell", ESTIMATED]) == 1
     assert "is finished by the settings and code in force" in capsys.readouterr().err
     assert run([*BOAMPS, "--dataset", "needle", "--seq-len", "64"]) == 0
+    why = "not finished by the settings and code in force; run it first"
+    assert f"left out: {LATER}, both; {why}" in capsys.readouterr().err, "it asks the other cell"
+    Path(f"results/told/{LATER}/predict/tested/scores.json").unlink()
+    assert run([*CARD, "--cell", LATER, "--out", "card.md"]) == 0
+    said = capsys.readouterr().err
+    assert f"{LATER}, tested" in said and why in said
     text = Path("studies/told.yaml").read_text()
     Path("studies/told.yaml").write_text(text.replace("learning_rate: 1e-3", "learning_rate: 2e-3"))
     capsys.readouterr()

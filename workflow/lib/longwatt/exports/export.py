@@ -74,6 +74,7 @@ def export_study(request: Request, now: datetime | None = None) -> Exported:
 def _boamps(request: Request, current: InForce, now: datetime) -> Exported:
     left_out = LeftOut()
     study = _chosen(request, current)
+    study.note_unfinished(left_out)
     found = dict(reports(study, now, left_out))
     if not found:
         raise NothingToExport("; ".join(["no report can be written", *left_out.lines()]))
@@ -108,6 +109,7 @@ def _model_card(request: Request, current: InForce, now: datetime) -> Exported:
     else:
         cell = request.cell
     study = _chosen(replace(request, cell=cell), current)
+    study.note_unfinished(left_out)
     target = _card_path(request, study.cells[0])
     write_texts({target: model_card(study, study.cells[0], left_out)}, request.force)
     return Exported([target], [*said, *left_out.lines()])

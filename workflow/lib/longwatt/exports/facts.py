@@ -13,10 +13,11 @@ from typing import Any
 
 from longwatt import datasets
 from longwatt.energy.costs import price_figures
-from longwatt.exports.known import KnownFacts, NothingToExport, without_unknown
+from longwatt.exports.known import KnownFacts, LeftOut, NothingToExport, without_unknown
 from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce, find
 from longwatt.hub.checkpoints import repository_of
+from longwatt.layout.wording import listed
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.results.status import up_to_date_rows
 from longwatt.results.summary import artefacts, summarize
@@ -100,10 +101,23 @@ class CellFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """Facts of a study: its settings, its declarations and its finished cells."""
+    """Facts of a study: its settings, its declarations and its finished cells.
+
+    Attributes:
+        current: what is in force.
+        cells: its cells with finished points, among those that were asked for.
+        unfinished: CELL, POINT of the other points that were asked for.
+    """
 
     current: InForce
     cells: tuple[CellFacts, ...]
+    unfinished: tuple[str, ...] = ()
+
+    def note_unfinished(self, left_out: LeftOut) -> None:
+        """Note which points are not finished, and how they would be."""
+        if self.unfinished:
+            how = f"not finished by the settings and code in force; {_run(self.name)}"
+            left_out.add(listed(self.unfinished), how)
 
     @property
     def name(self) -> str:
@@ -179,7 +193,13 @@ def facts_of_study(
             f"none of {len({row['cell'] for row in chosen})} cells of {current.stages.study_id} is "
             f"finished by the settings and code in force; {_run(current.stages.study_id)}"
         )
-    return StudyFacts(current, tuple(_cells(results, current, done)))
+    finished = {_point(row) for row in done}
+    missing = tuple(name for name in map(_point, chosen) if name not in finished)
+    return StudyFacts(current, tuple(_cells(results, current, done)), missing)
+
+
+def _point(row: Mapping[str, Any]) -> str:
+    return f"{row['cell']}, {row['inference']}"
 
 
 def _run(study: str) -> str:
