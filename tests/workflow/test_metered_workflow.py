@@ -200,6 +200,37 @@ rule all:
 
 
 """
+MODULE = """
+module other:
+    snakefile: "other.smk"
+    prefix: "pre"
+
+
+use rule * from other as other_*
+
+
+rule all:
+    default_target: True
+    input: rules.other_all.input
+
+
+"""
+
+
+@pytest.mark.long
+def test_a_metered_snakefile_is_of_use_as_a_module(tmp_path):
+    foreign = Foreign(tmp_path)
+    rules = f'rule all:\n    input: "a.txt"\n\n\n{MAKE}'
+    (tmp_path / "other.smk").write_text(f"{rules}{LINE})\n")
+    (tmp_path / "Snakefile").write_text(f"{MODULE}")
+    foreign.snakemake()
+    assert not (tmp_path / "energy").exists()
+    (tmp_path / "Snakefile").write_text(f"{MODULE}{LINE})\n")
+    foreign.snakemake("--forceall")
+    (row,) = rows(tmp_path / "energy/rules.csv")
+    assert row["rule"] == "other_make"
+
+
 COMMANDS = {
     "with inputs": 'rule all:\n    input: "a.txt", "b.txt"\n    shell: "echo {input} > said"\n\n\n',
     "alone": 'rule all:\n    shell: "echo a.txt b.txt > said"\n\n\n',

@@ -80,8 +80,8 @@ def meter(
 ) -> None:
     """Meter all jobs of a Snakemake workflow, and show their energy in its report.
 
-    It belongs at the end of the Snakefile. A rule `longwatt_energy` is added whose page belongs to
-    the default target, so that it is made last.
+    It belongs at the end of the Snakefile; in one that is used as a module it does nothing. A rule
+    `longwatt_energy` is added whose page belongs to the default target, so that it is made last.
 
     Args:
         workflow: Snakemake's own, which every Snakefile has.
@@ -94,7 +94,9 @@ def meter(
         MeterError: an argument is wrong, or no rule stands before the line.
     """
     global settings
-    if settings is not None:  # an included Snakefile or a module has the line too
+    if settings is not None:  # an included Snakefile has the line too
+        return
+    if len(getattr(workflow, "modifier_stack", ())) > 1:  # its rules get other names
         return
     name = _folder_name(folder)
     watts, grams = watts_choice(watts_per_core), _grams(grams_per_kwh)
