@@ -14,7 +14,9 @@ class MeterError(ValueError):
 
 
 def watts_choice(value: float | str) -> float | str:
-    """Return watts of a busy core as given in Python: `auto`, `none` or a number of watts.
+    """Return watts of a busy core as given in Python.
+
+    They are `auto`, `none` or a number.
 
     Raises:
         MeterError: it is none of them.

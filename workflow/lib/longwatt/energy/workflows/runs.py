@@ -36,7 +36,9 @@ SHARED_GPU = "shared"  # a flag: another job ran on the same GPU meanwhile
 PARTIAL_RUN = "partial"  # a flag: up to when its recorder could write
 PROCESSORS, GPUS = "processors", "GPUs"  # as a run's devices; the latter could not be found
 SHARED_PROCESS = "its CPU time is unknown: it ran in one process with another job"
-UNSEEN = "its recorder saw no CPU time of it, which the kernel tells others in steps of 10 ms"
+UNSEEN_CPU_TIME = (
+    "its recorder saw no CPU time of it, which the kernel tells others in steps of 10 ms"
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _run(
     if start["gpus"] or start["gpu_problem"]:
         return replace(run, basis=start["gpu_problem"] or _why(recorded))
     if run.cpu_s is None:
-        return replace(run, basis=SHARED_PROCESS if end else UNSEEN)
+        return replace(run, basis=SHARED_PROCESS if end else UNSEEN_CPU_TIME)
     wanted = start["watts_per_core"] if watts is None else watts
     rating = rate(watts_setting({WATTS_KEY: wanted}), start["processor"])
     if rating.watts is None:
@@ -263,7 +265,7 @@ def summed(runs: Iterable[JobRun]) -> EnergySum:
 
 
 def _sums(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return the sum of all, None if one is unknown, and of those known, None if none is."""
+    """Return the sum of all, None if one is unknown, and of those known."""
     known = [value for value in values if value is not None]
     total = sum(known) if known else None
     return (total if len(known) == len(values) else None), total
