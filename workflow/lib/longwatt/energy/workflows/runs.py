@@ -36,9 +36,7 @@ SHARED_GPU = "shared"  # a flag: another job ran on the same GPU meanwhile
 PARTIAL_RUN = "partial"  # a flag: up to when its recorder could write
 PROCESSORS, GPUS = "processors", "GPUs"  # as a run's devices; the latter could not be found
 SHARED_PROCESS = "its CPU time is unknown: it ran in one process with another job"
-UNSEEN_CPU_TIME = (
-    "its recorder saw no CPU time of it, which the kernel tells others in steps of 10 ms"
-)
+UNSEEN_CPU_TIME = "its recorder saw no CPU time of it, which is counted in steps of 10 ms"
 
 
 @dataclass(frozen=True)
