@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce
-from longwatt.processes import identified
+from longwatt.processes import identified, is_alive
 from longwatt.provenance.stamps import write_json
 from longwatt.watch.outlook import StudyClock
 
@@ -35,12 +36,24 @@ def announce(study: Announced) -> None:
     """Name the study that this process runs, and note it for `longwatt status`."""
     _studies[:] = [study]
     path = run_file(study.current.stages.study_id)
+    # Snakemake's lock refuses a second run, or it only looks (a plan): the first is to be watched.
+    if living_run(study.current.stages.study_id) is not None:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         run = {"run": identified(os.getpid()), "host": os.uname().nodename}
         write_json(path, {**run, "pid": os.getpid(), "began_s": time.time()})
     except OSError:  # watching must not stop a run
         return
+
+
+def living_run(study: str) -> int | None:
+    """Return the process of this machine that runs a study by its own note."""
+    noted = read_object(run_file(study))
+    try:
+        return int(noted["pid"]) if is_alive(str(noted["run"])) else None
+    except (KeyError, TypeError, ValueError):  # none, or damaged
+        return None
 
 
 def announced() -> Announced | None:
