@@ -156,3 +156,21 @@ def test_a_run_of_other_examples_is_compared_with_nothing():
     first, last = member(CHEAP, 1.0, answers(RIGHT[:40])), member(DEAR, 10.0, answers(RIGHT))
     found = run_facts(group(first, last), run_point(["x"] * 100, [True] * 100, 3.0))
     assert found["missing"] == CHEAP and "computed_score" not in found
+
+
+def test_an_oracle_below_a_single_cell_is_stated_at_its_highest():
+    """A geometric mean may be highest where no example gains anything by itself."""
+    first = member(CHEAP, 1.0, answers([[100, 0], [100, 0]], [-1.0, -2.0]))
+    last = member(DEAR, 10.0, answers([[0, 100], [100, 0]]))
+    assert last.stated.sample.value > 0 == first.stated.sample.value
+    found = pair_facts("J", (first, last), single_facts(group(first, last), HOW), 0.99, HOW)
+    assert found["oracle"]["keeps"] == found["oracle"]["best"]
+
+
+def test_more_than_the_two_can_reach_together_is_stated_at_their_highest():
+    members = (
+        member(CHEAP, 1.0, answers([100, 0], [-1.0, -2.0])),
+        member(DEAR, 9.0, answers([100, 0])),
+    )
+    found = pair_facts("J", members, single_facts(group(*members), HOW), 1.5, HOW)
+    assert found["oracle"]["keeps"] == found["oracle"]["best"]
