@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,6 +76,34 @@ def test_a_killed_run_is_said_to_be_over_and_its_jobs_gone(current):
     assert status.state == "stopped" and status.run.alive is False
     assert "not running, unfinished" in text(status) and "process gone" in text(status)
     assert "is over; the next one goes on" in text(status)
+
+
+def test_a_second_run_which_the_lock_refuses_is_not_the_one_to_watch(current):
+    with subprocess.Popen(["sleep", "60"]) as first:
+        noted = {"run": identified(first.pid), "pid": first.pid, "began_s": 1.0}
+        run_file("tiny").parent.mkdir(parents=True)
+        run_file("tiny").write_text(json.dumps({**noted, "host": os.uname().nodename}))
+        announce(Announced(current, None))
+        assert StatusReader(current).read().run.pid == first.pid
+        first.kill()
+    announce(Announced(current, None))
+    assert StatusReader(current).read().run.pid == os.getpid()
+
+
+@pytest.mark.parametrize("torn", ["", "{}", '{"run": "a"}', '{"run": "a:b:c"}', '{"run": 3}'])
+def test_a_torn_note_of_a_run_is_replaced(current, torn):
+    run_file("tiny").parent.mkdir(parents=True)
+    run_file("tiny").write_text(torn)
+    announce(Announced(current, None))
+    assert json.loads(run_file("tiny").read_text())["pid"] == os.getpid()
+
+
+def test_a_finished_study_has_no_next_run(current):
+    make(current, list(current.stages.all()))
+    noted = {"run": "x:1:0", "pid": 1, "began_s": 1.0, "host": os.uname().nodename}
+    run_file("tiny").parent.mkdir(parents=True)
+    run_file("tiny").write_text(json.dumps(noted))
+    assert text(StatusReader(current).read()).endswith("is over")
 
 
 def test_another_machines_run_is_judged_by_its_jobs(current):

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from longwatt.files import read_object
 from longwatt.freshness.in_force import InForce
-from longwatt.processes import identified
+from longwatt.processes import identified, is_alive
 from longwatt.provenance.stamps import write_json
 from longwatt.watch.outlook import StudyClock
 
@@ -35,12 +36,26 @@ def announce(study: Announced) -> None:
     """Name the study that this process runs, and note it for `longwatt status`."""
     _studies[:] = [study]
     path = run_file(study.current.stages.study_id)
+    if _runs_already(path):
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         run = {"run": identified(os.getpid()), "host": os.uname().nodename}
         write_json(path, {**run, "pid": os.getpid(), "began_s": time.time()})
     except OSError:  # watching must not stop a run
         return
+
+
+def _runs_already(noted: Path) -> bool:
+    """Return whether another process of this machine has noted its run and goes on.
+
+    A second run is refused by Snakemake's lock, or only looks (a plan): the first is to be watched.
+    """
+    run = read_object(noted).get("run")
+    try:
+        return isinstance(run, str) and is_alive(run)
+    except ValueError:  # damaged
+        return False
 
 
 def announced() -> Announced | None:

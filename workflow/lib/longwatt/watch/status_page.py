@@ -9,7 +9,7 @@ from typing import Any
 from longwatt.watch.job_progress import RUNNING, JobProgress
 from longwatt.watch.outlook import PartKey
 from longwatt.watch.rows import ProgressRow, ago_words, job_row
-from longwatt.watch.study_status import RunState, StudyStatus
+from longwatt.watch.study_status import StudyStatus
 
 STATE_WORDS = {
     "finished": "finished", "running": "running", "stopped": "not running, unfinished",
@@ -30,7 +30,7 @@ def head_lines(status: StudyStatus) -> list[str]:
     every = sum(count for _, count in status.left.values())
     lines = [
         f"{status.study}: {STATE_WORDS[status.state]}, {every - left} of {every} jobs done",
-        *_run_lines(status.run, len(status.running)),
+        *_run_lines(status),
     ]
     by_rule = [f"{rule} {count} of {all_}" for rule, (count, all_) in status.left.items() if count]
     if by_rule:
@@ -38,7 +38,8 @@ def head_lines(status: StudyStatus) -> list[str]:
     return [*lines, *_end_lines(status)]
 
 
-def _run_lines(run: RunState | None, running: int) -> list[str]:
+def _run_lines(status: StudyStatus) -> list[str]:
+    run, running = status.run, len(status.running)
     if run is None:
         return []
     since = f"began {clock_words(run.began_s)}"
@@ -49,7 +50,8 @@ def _run_lines(run: RunState | None, running: int) -> list[str]:
     if running:
         jobs = "1 job of it still runs" if running == 1 else f"{running} jobs of it still run"
         return [f"its newest run ({since}) is over, but {jobs}"]
-    return [f"its newest run ({since}) is over; the next one goes on"]
+    on = "" if status.state == "finished" else "; the next one goes on"
+    return [f"its newest run ({since}) is over{on}"]
 
 
 def _end_lines(status: StudyStatus) -> list[str]:
