@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -199,6 +201,19 @@ def test_a_split_that_is_missing_comes_out_of_the_training_rows(tmp_path, rows):
     assert any("51 train, 9 validation" in line for line in made.did)
 
 
+def test_the_command_that_a_csv_with_semicolons_needs_makes_it_readable(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = "\ufefftext;answer\n" + "".join(f"a, “{n}”;the {n}\n" for n in range(60))
+    (tmp_path / "my semi.csv").write_text(texts, encoding="utf-8")
+    with pytest.raises(FirstStudyError) as refused:
+        written(tmp_path / "out", "my semi.csv")
+    command = str(refused.value).partition("JSON lines: ")[2]
+    subprocess.run(["bash", "-c", command.replace("python", sys.executable, 1)], check=True)
+    begun = (tmp_path / "my semi.jsonl").read_text(encoding="utf-8")
+    assert begun.startswith('{"text": "a, “0”", "answer": "the 0"}\n')
+    assert written(tmp_path / "out", "my semi.jsonl").written
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -206,6 +221,8 @@ def test_a_split_that_is_missing_comes_out_of_the_training_rows(tmp_path, rows):
         (["gone/rows.jsonl"], "there is no folder gone"),
         (["notes.txt"], "must end in .jsonl"),
         (["list.json"], "is one JSON list, .* make it so: python -c"),
+        (["semi.csv"], "semicolons part the fields .* commas are expected; .*python -c"),
+        (["comma.tsv"], "commas part the fields .* tabs are expected"),
         (["bad.jsonl"], r"bad.jsonl, line 2 is not JSON"),
         (["latin.jsonl"], "not UTF-8.*iconv"),
         (["blank.jsonl"], "no rows|empty"),
@@ -222,6 +239,7 @@ def test_files_that_cannot_be_used_are_refused_with_what_to_do(data, words, tmp_
     monkeypatch.chdir(tmp_path)
     texts = {
         "notes.txt": b"a\n", "list.json": b'\n [{"a": 1}]', "blank.jsonl": b"\n\n",
+        "semi.csv": b"\xef\xbb\xbftext;answer\na, b;b\n", "comma.tsv": b"text,answer\na,b\n",
         "bad.jsonl": b'{"text": "a", "answer": "b"}\n{"text": \n',
         "latin.jsonl": '{"text": "Fl\xfcsse", "answer": "a"}'.encode("latin-1"),
         "one.jsonl": b'{"text": "a b", "answer": "b"}\n', "page.jsonl": b"<!DOCTYPE html><html>",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from longwatt.first_study.errors import FirstStudyError
 
 READ_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 JSON_FORMATS = READ_FORMATS[:3]
+# By ending, the separator of fields, and then those of other programs.
+SEPARATORS = {".csv": (",", ";", "\t", "|"), ".tsv": ("\t", ";", ",", "|")}
+MARK_WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+HEADER_BYTES = 2**14  # more than the names of fields take
 LOOKED_AT = 1000  # rows of a split on which guesses rest
 # Words in a file's name that say its split.
 SPLIT_WORDS = {
@@ -118,6 +123,8 @@ def _check_readable(path: Path) -> None:
             f"--data {path}: its name must end in {', '.join(READ_FORMATS)}, packed (.gz, .bz2, "
             ".xz, .zst) or not; the ending says the format. JSON lines have one object a line"
         )
+    if format_of(path.name) in SEPARATORS:
+        _check_separator(path)
     if format_of(path.name) in JSON_FORMATS and _begins_as_list(path):
         raise FirstStudyError(
             f"--data {path} is one JSON list, but one object a line is expected; make it so: "
@@ -127,11 +134,34 @@ def _check_readable(path: Path) -> None:
 
 
 def _begins_as_list(path: Path) -> bool:
+    return _beginning(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+
+
+def _beginning(path: Path, count: int) -> bytes:
     try:
         with open_data(path, str(path)) as stream:
-            return bool(stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[")
+            return bytes(stream.read(count))
     except DatasetError as error:
         raise FirstStudyError(f"--data {error}") from None
+
+
+def _check_separator(path: Path) -> None:
+    """Refuse a header that something else than the format's own separator parts.
+
+    Spreadsheets write `.csv` with semicolons where the comma is a decimal sign.
+    """
+    own, *others = SEPARATORS[format_of(path.name)]
+    header = _beginning(path, HEADER_BYTES).lstrip(b"\xef\xbb\xbf").partition(b"\n")[0]
+    found = next((mark for mark in others if mark.encode() in header), None)
+    if own.encode() in header or found is None:
+        return
+    read = f"csv.DictReader(open(sys.argv[1], encoding='utf-8-sig'), delimiter={found!r})"
+    raise FirstStudyError(
+        f"--data {path}: {MARK_WORDS[found]} part the fields of its header, and "
+        f"{MARK_WORDS[own]} are expected; write it as JSON lines: python -c "
+        f'"import csv, json, sys; [print(json.dumps(row, ensure_ascii=False)) for row in {read}]" '
+        f"{shlex.quote(str(path))} > {shlex.quote(path.with_suffix('.jsonl').name)}"
+    )
 
 
 def rows_of_file(path: Path) -> Iterator[SourceRow]:
