@@ -44,6 +44,19 @@ def test_the_page_in_the_folder_names_commands_that_exist(here):
     assert named[:3] == ["check", "plan", "run"] and set(named) <= set(COMMANDS)
 
 
+def test_the_next_command_names_the_study_where_config_names_another(here):
+    """Else a second study in a folder would seem checked and run, and the first was."""
+    assert (
+        run("init", ".", "--data", "rows.jsonl", "--model", "tiny", "--study", "a").exit_code == 0
+    )
+    done = run("init", ".", "--data", "rows.jsonl", "--model", "tiny", "--study", "b")
+    assert "kept config.yaml" in done.output
+    assert "Next: longwatt check --study b && longwatt run --study b\n" in done.output
+    (here / "config.yaml").write_text("study: [")
+    done = run("init", ".", "--data", "rows.jsonl", "--model", "tiny", "--study", "c")
+    assert done.exit_code == 0 and "longwatt run --study c" in done.output
+
+
 @pytest.mark.parametrize(
     ("given", "missing"),
     [(["--model", "tiny"], "--data is missing"), (["--data", "rows.jsonl"], "--model is missing")],

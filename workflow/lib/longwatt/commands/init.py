@@ -134,7 +134,22 @@ def _make(wanted: FirstStudy) -> None:
         typer.echo(f"kept {wanted.folder / path}, which was there")
     for path in made.written:
         typer.echo(f"wrote {wanted.folder / path}")
-    typer.echo(f"Next: cd {shlex.quote(str(wanted.folder))} && longwatt check && longwatt run")
+    typer.echo(f"Next: {_next_commands(wanted.folder, made.study)}")
+
+
+def _next_commands(folder: Path, study: str) -> str:
+    """Return the commands to go on with, of this study though config.yaml may name another."""
+    from longwatt.config.errors import StudyError
+    from longwatt.freshness.in_force import study_of_folder
+
+    try:
+        named = study_of_folder(folder) == study
+    except StudyError:  # a config.yaml that was there and cannot be read, which `check` will say
+        named = False
+    chosen = "" if named else f" --study {study}"
+    commands = [f"longwatt check{chosen}", f"longwatt run{chosen}"]
+    there = folder.resolve() == Path.cwd()
+    return " && ".join([*([] if there else [f"cd {shlex.quote(str(folder))}"]), *commands])
 
 
 def _corrected(wanted: FirstStudy) -> FirstStudy:

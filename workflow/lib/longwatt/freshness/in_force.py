@@ -131,6 +131,17 @@ def asked_study(name: str | None, words: Sequence[str] = ()) -> str:
     return str(said.get("study", documents.DEMO))
 
 
+def study_of_folder(folder: Path) -> str | None:
+    """Return the study that a folder's own configuration names, None where it names none.
+
+    Raises:
+        longwatt.config.errors.StudyError: the configuration cannot be read.
+    """
+    path = folder / MACHINE_FILE
+    said = documents.read_yaml(path) if path.is_file() else None
+    return str(said["study"]) if isinstance(said, Mapping) and "study" in said else None
+
+
 def _machine(roots: Sequence[Path]) -> dict[str, Any]:
     """Read the machine's configuration as a run does.
 
