@@ -33,6 +33,12 @@ def test_a_choice_for_every_dataset_with_the_table_of_break_even(there, capsys):
     assert "studies/small.yaml is not here" in said.err
 
 
+def test_without_a_name_the_study_is_that_of_config(there, capsys):
+    (there / "config.yaml").write_text("study: small\n")
+    assert run(["choose", "--dataset", "e"]) == 0
+    assert "Take other, 64 tokens" in capsys.readouterr().out
+
+
 def test_nothing_qualifies_is_status_1_and_names_the_nearest(there, capsys):
     assert run(["choose", "--study", "small", "--dataset", "d", "--min-score", "90"]) == 1
     assert "Nothing qualifies. Nearest is good, 64 tokens" in capsys.readouterr().out

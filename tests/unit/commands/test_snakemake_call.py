@@ -110,8 +110,8 @@ def test_snakemake_may_finish_what_it_does_on_a_signal(folder, monkeypatch, name
     stand_in(folder, monkeypatch, WAITING.replace("NAME", name))
     number = getattr(signal, name)
     with subprocess.Popen(
-        [sys.executable, "-m", "longwatt", "plan"], stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", "longwatt", "plan", "--study", "demo"],
+        stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL, start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "ready\n"
         if name == "SIGINT":

@@ -27,7 +27,7 @@ from longwatt.command_line import finite, positive_number
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
 from longwatt.disk_space import DISK_FULL
-from longwatt.freshness.in_force import find
+from longwatt.freshness.in_force import asked_study, find
 from longwatt.metrics.resampling import FULL_SCORE, Resampling
 from longwatt.provenance.artefacts import Damaged
 from longwatt.results.standing import NothingFits, refuse_outdated, results_of
@@ -157,6 +157,7 @@ def _read(given: argparse.Namespace) -> Read:
         name = given.csv.name
         settings = {"study": given.csv.stem, "title": name, "titles": dict[str, str]()}
         return points, {**settings, **_defaults()}, []
+    given.study = asked_study(given.study, given.config)
     folder = results_of(given.results, given.study)
     if not (folder / "summary.csv").is_file():
         raise NothingFits(f"{folder} has no summary.csv yet: run the study to its end first")
@@ -221,8 +222,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = made.add_argument
-    source = made.add_mutually_exclusive_group(required=True).add_argument
-    source("--study", metavar="NAME", help="whose results to choose from")
+    source = made.add_mutually_exclusive_group().add_argument
+    source("--study", metavar="NAME", help="whose results to choose from (config.yaml's)")
     source("--csv", type=Path, metavar="FILE", help="results of other programs to choose from")
     add("--results", type=Path, default=Path("results"), help="the folder of all results (results)")
     add("--dataset", help="only this one (all)")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from longwatt.commands.options import Study
+from longwatt.commands.options import Study, refuse_no_study
 from longwatt.commands.snakemake_call import arguments_for
 
 MOST_WORDS = 4000  # characters of what Snakemake says that are shown, the last of them
@@ -31,6 +31,7 @@ def check_all(
     """
     from longwatt.readiness.ready import check_study
 
+    refuse_no_study(study)
     found = check_study(study, gpus)
     for note in found.notes:
         typer.echo(f"note: {note}")

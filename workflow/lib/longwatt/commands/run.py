@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from longwatt.commands.options import RESULTS_FOLDER, Study
+from longwatt.commands.options import RESULTS_FOLDER, Study, refuse_no_study
 from longwatt.commands.snakemake_call import call, split_config
 from longwatt.freshness.in_force import asked_study
 
@@ -21,6 +21,7 @@ def run_study(context: typer.Context, study: Study = None) -> None:
 
     longwatt run --study demo --resources gpu=8
     """
+    refuse_no_study(study, context.args)
     status = call(study=study, options=context.args)
     if status == 0 and not set(context.args) & set(DRY):
         _say_what_is_next(asked_study(study, split_config(context.args)[1]))
@@ -39,11 +40,13 @@ def _say_what_is_next(study: str) -> None:
 
 def plan_study(context: typer.Context, study: Study = None) -> None:
     """Foretell time, energy, money and disk of a study."""
+    refuse_no_study(study, context.args)
     raise typer.Exit(call(["plan"], study, context.args, cores="1"))
 
 
 def report_partly(context: typer.Context, study: Study = None) -> None:
     """Report on the finished cells of a study."""
+    refuse_no_study(study, context.args)
     raise typer.Exit(call(["partial"], study, context.args, cores="1"))
 
 
@@ -52,6 +55,7 @@ def judge_cascades(context: typer.Context, study: Study = None) -> None:
 
     Another cell then answers where the first is unsure.
     """
+    refuse_no_study(study, context.args)
     raise typer.Exit(call(["cascade"], study, context.args, cores="1"))
 
 
@@ -61,6 +65,7 @@ def report_study(
     out: Annotated[Path | None, typer.Option(help="The report (results/NAME/report.html).")] = None,
 ) -> None:
     """Write the report, one file with all tables and figures."""
+    refuse_no_study(study, context.args)
     name = asked_study(study, split_config(context.args)[1])
     page = out or RESULTS_FOLDER / name / "report.html"
     status = call([], study, ["--report", str(page), *context.args], cores="1")

@@ -90,10 +90,14 @@ def _any_of(names: Sequence[str], options: Sequence[str]) -> bool:
     )
 
 
+def own_workflow() -> bool:
+    """Return whether this folder has a workflow of its own."""
+    return any(Path(name).is_file() for name in FOUND_BY_SNAKEMAKE)
+
+
 def _snakefile() -> list[str]:
     """Name the shipped workflow where this folder has none of its own."""
-    here = any(Path(name).is_file() for name in FOUND_BY_SNAKEMAKE)
-    return [] if here else ["--snakefile", str(shipped.ROOT / "Snakefile")]
+    return [] if own_workflow() else ["--snakefile", str(shipped.ROOT / "Snakefile")]
 
 
 @contextmanager

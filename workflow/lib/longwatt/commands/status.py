@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from longwatt.commands.options import RESULTS_FOLDER, Study, known_studies
+from longwatt.commands.options import RESULTS_FOLDER, Study, known_studies, refuse_no_study
 from longwatt.spelling import nearest
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def show_status(
 
     longwatt status --study demo --watch
     """
+    refuse_no_study(study)
     reader = _reader(study)
     if as_json:
         _print_json(reader, watch)
