@@ -16,15 +16,17 @@ PAGE = (ROOT / "docs/tutorial/json_lines_to_answer.md").read_text()
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a block of the page as its reader does, longwatt and python being at hand."""
+    """Run a block of the page where the one before it ended, longwatt and python being at hand."""
     programs = Path(sys.executable).parent
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")}
     environment = {**kept, "PATH": f"{programs}{os.pathsep}{kept['PATH']}"}
+    ended = tmp_path / "ended"
+    ended.write_text(str(tmp_path))
 
     def block(body):
         done = subprocess.run(
-            ["bash", "-euc", body], cwd=tmp_path, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["bash", "-euc", f"{body}\npwd > {ended}"], cwd=ended.read_text().strip(),
+            env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-6000:]
         return done.stdout

@@ -38,6 +38,8 @@ from longwatt.study.stages import Stages
 from longwatt.tokens.references import EACH
 
 DEAREST = 10  # cells that the plan names
+WH_PER_KWH = 1000
+SMALL_KWH = 0.001  # below it kWh show no digit
 PLAN_COLUMNS = (
     "cell", "dataset", "model", "attention", "seq_len", "budget", "protocol", "seed", "part",
     "finished", "gpus", "seconds", "seconds_median", "seconds_at_most", "seconds_source",
@@ -263,7 +265,7 @@ def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
     currency = plan.prices["currency"] or NO_CURRENCY
     quantities = [
         (bill.gpu_hours or None, most.gpu_hours, "GPU-hours"),
-        (bill.energy_kwh, most.energy_kwh, "kWh"),
+        _energy(bill.energy_kwh, most.energy_kwh),
         (bill.energy_cost, most.energy_cost, f"{currency} for energy"),
         (bill.gpu_cost, most.gpu_cost, f"{currency} for GPUs"),
         (bill.co2e_kg, most.co2e_kg, "kg CO2e"),
@@ -277,6 +279,19 @@ def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
         hours, limit = duration(bill.cpu_hours * HOUR_S), duration(most.cpu_hours * HOUR_S)
         said = [_pair(hours, limit, " on the CPU"), *said]
     return ", ".join(said if bill.energy_kwh is not None else [*said, "energy NA"])
+
+
+def _energy(kwh: float | None, limit: float | None) -> tuple[float | None, float | None, str]:
+    """Return an energy, its most and their unit, Wh where kWh show no digit."""
+    if kwh is None or limit is None or limit >= SMALL_KWH:
+        return kwh, limit, "kWh"
+    return WH_PER_KWH * kwh, WH_PER_KWH * limit, "Wh"
+
+
+def _kwh(value: float | None) -> str:
+    """Write an energy of a table, whose unit is kWh however small it is."""
+    small = value is not None and 0 < value < SMALL_KWH
+    return number(value, ".2g") if small else short(value)
 
 
 def _pair(value: str, limit: str, unit: str) -> str:
@@ -319,8 +334,8 @@ def _amounts(plan: Plan, parts: Sequence[CellPart]) -> dict[str, str]:
         "run": str(sum(part.finished for part in trained)),
         "time" if on_cpu else "GPU-hours": _amount(bill.device_hours, on_cpu),
         "at most": _amount(most.device_hours, on_cpu),
-        "kWh": short(bill.energy_kwh),
-        "kWh at most": short(most.energy_kwh),
+        "kWh": _kwh(bill.energy_kwh),
+        "kWh at most": _kwh(most.energy_kwh),
         "most validations": f"{validations:,}",
         "their share": percent(_validation_share(trained)),
     }
@@ -349,7 +364,7 @@ def _dearest(plan: Plan) -> list[dict[str, str]]:
             "expected": _hours(plan, name, bills[name]),
             "at most": _hours(plan, name, Bill.of(cells[name], plan.prices, at_most=True)),
             "alone it runs": duration(sum(part.seconds for part in cells[name])),
-            "kWh": short(bills[name].energy_kwh),
+            "kWh": _kwh(bills[name].energy_kwh),
             "from": "; ".join(dict.fromkeys(part.source for part in cells[name])),
         }
         for name in sorted(bills, key=lambda name: -bills[name].device_hours)[:DEAREST]
