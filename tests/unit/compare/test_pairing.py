@@ -147,7 +147,9 @@ def test_studies_of_other_datasets_cannot_be_compared():
 
 
 def test_a_study_without_results_is_named_with_what_to_run(tmp_path):
-    with pytest.raises(CompareError, match=r"run the study b first .*study=b.*snakemake partial"):
+    with pytest.raises(
+        CompareError, match=r"run the study b first .longwatt run --study b.*partial"
+    ):
         read_results(tmp_path, "b")
     write(tmp_path, "b/partial", row())
     assert len(read_results(tmp_path, "b")) == 1  # its finished cells are enough

@@ -103,12 +103,12 @@ def read_results(results: Path, study: str) -> pd.DataFrame:
     Raises:
         CompareError: it has none, or one that speaks of other results than are there.
     """
-    partial = f"(snakemake partial --cores 1 --config study={study})"
+    partial = f"(longwatt partial --study {study})"
     path, faults = best_summary(results / study)
     if path is None:
         raise CompareError(
             f"{results / study / 'summary.csv'} does not exist: run the study {study} first "
-            f"(snakemake --cores all --config study={study}), or have its finished cells "
+            f"(longwatt run --study {study}), or have its finished cells "
             f"summarised {partial}"
         )
     if faults and faults != [NO_ORIGINS]:

@@ -724,7 +724,7 @@ def _memory_error(plan: Plan) -> list[str | Table]:
     return [text, Table(rows, ["study", "worst cell"])] if rows else []
 
 
-TRY_DEMO = "; run it (snakemake --cores all --config study=demo, minutes) to see the error"
+TRY_DEMO = "; run it (longwatt run --study demo, minutes) to see the error"
 
 
 def _miss(study: str, miss: Miss) -> dict[str, str]:

@@ -173,7 +173,7 @@ def check_fresh(
     if not report.exists() or not (results / "summary.csv").exists():
         raise StaleSummary(
             f"{results} has no summary; run the study until nothing is left to do "
-            f"(snakemake partial --cores 1 --config study={results.name} says what is)"
+            f"(longwatt partial --study {results.name} says what is)"
         )
     found = read_object(report)
     if "made_from" not in found:

@@ -139,12 +139,14 @@ def check_against(stages: Stages, asked: Mapping[str, Any], folders: Sequence[Pa
     """
     other, compares = stages.machine.get("against"), "compare" in (asked.get("targets") or ())
     if compares and other is None:
-        raise StudyError("compare needs a second study: --config study=A against=B")
+        raise StudyError(
+            "compare needs a second study: longwatt compare A B (--config study=A against=B)"
+        )
     if other is None:
         return
     if not compares:
         raise StudyError(
-            "`against` is for the target compare: "
+            "`against` is for the target compare: longwatt compare A B, which is "
             "snakemake compare --cores 1 --config study=A against=B"
         )
     if other == stages.study_id:
