@@ -75,11 +75,28 @@ def test_at_a_terminal_what_is_missing_is_asked_for(here, at_terminal):
 
 
 def test_at_a_terminal_misread_fields_are_asked_for(here, at_terminal):
-    typed = "n\nreport\nanswers\nnone\n"
+    typed = "n\nreport\nanswers\nnone\n\ny\n"
     done = run("init", "out", "--data", "rows.jsonl", "--model", "tiny", typed=typed)
     assert done.exit_code == 0, done.output
+    assert done.output.count("Is that right?") == 2, "what was typed is shown and asked about"
     text = (here / "out/studies/out.yaml").read_text()
     assert "fields: {input: report, output: answers}" in text
+
+
+def test_at_a_terminal_answers_that_were_taken_for_labels_become_texts(here, at_terminal):
+    rows = [{"thread": f"Ticket {n}. " * 9, "reply": ("a disk", "a cable")[n % 2]}
+            for n in range(40)]  # fmt: skip
+    (here / "rows.jsonl").write_text(lines(rows))
+    typed = "n\n\n\n\ntext\ny\n"
+    done = run("init", "out", "--data", "rows.jsonl", "--model", "tiny", typed=typed)
+    assert done.exit_code == 0, done.output
+    assert "labels (classification)" in done.output and "the output is texts: as" in done.output
+    assert "source: jsonl" in (here / "out/studies/out.yaml").read_text()
+
+
+def test_without_a_terminal_the_options_that_correct_a_guess_are_named(here):
+    done = run("init", "out", "--data", "rows.jsonl", "--model", "tiny")
+    assert "--task and --metric put right" in done.output and "Is that right?" not in done.output
 
 
 def test_an_answer_that_ends_early_writes_nothing(here, at_terminal):

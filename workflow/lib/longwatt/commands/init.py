@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from longwatt.first_study.making import FirstStudy
+    from longwatt.first_study.making import FirstStudy, Look
 
 
 def asks() -> bool:
@@ -119,14 +119,9 @@ def _asked(option: str, given: str | None, what: str, default: str | None = None
 
 
 def _make(wanted: FirstStudy) -> None:
-    from longwatt.first_study.making import first_look, make
+    from longwatt.first_study.making import make
 
-    looked = first_look(wanted)
-    for line in looked.told():
-        typer.echo(line)
-    if asks() and not typer.confirm("Is that right?", default=True):
-        wanted = _corrected(wanted)
-        looked = first_look(wanted)
+    wanted, looked = _agreed(wanted)
     made = make(wanted, looked)
     for line in made.did:
         typer.echo(line)
@@ -135,6 +130,26 @@ def _make(wanted: FirstStudy) -> None:
     for path in made.written:
         typer.echo(f"wrote {wanted.folder / path}")
     typer.echo(f"Next: {_next_commands(wanted.folder, made.study)}")
+
+
+def _agreed(wanted: FirstStudy) -> tuple[FirstStudy, Look]:
+    """Show what rows are taken for, until the user says that it is right."""
+    looked = _shown(wanted)
+    if not asks():
+        typer.echo("(--input, --output, --query, --task and --metric put right what is not)")
+    while asks() and not typer.confirm("Is that right?", default=True):
+        wanted = _corrected(wanted, looked)
+        looked = _shown(wanted)
+    return wanted, looked
+
+
+def _shown(wanted: FirstStudy) -> Look:
+    from longwatt.first_study.making import first_look
+
+    looked = first_look(wanted)
+    for line in looked.told():
+        typer.echo(line)
+    return looked
 
 
 def _next_commands(folder: Path, study: str) -> str:
@@ -152,15 +167,18 @@ def _next_commands(folder: Path, study: str) -> str:
     return " && ".join([*([] if there else [f"cd {shlex.quote(str(folder))}"]), *commands])
 
 
-def _corrected(wanted: FirstStudy) -> FirstStudy:
-    """Ask for the fields that were misread."""
+def _corrected(wanted: FirstStudy, looked: Look) -> FirstStudy:
+    """Ask for what was misread, Enter for what was not."""
     from dataclasses import replace
 
     from longwatt.first_study.fields import NONE, Asked
+    from longwatt.tasks import CLASSIFICATION, TEXT
 
-    given = Asked(
-        typer.prompt("Field with the text to read"),
-        typer.prompt("Field with the answer, summary or label"),
-        typer.prompt(f"Field with the question ({NONE}: there is none)", default=NONE),
+    was, guessed = looked.fields, looked.seen.task
+    fields = Asked(
+        typer.prompt("Field with the text to read", default=was.input or None),
+        typer.prompt("Field with the answer, summary or label", default=was.output or None),
+        typer.prompt(f"Field with the question ({NONE}: there is none)", default=was.query or NONE),
     )
-    return replace(wanted, fields=given)
+    task = typer.prompt(f"The output is {TEXT} or {CLASSIFICATION}", default=guessed)
+    return replace(wanted, fields=fields, task=wanted.task if task == guessed else task)
