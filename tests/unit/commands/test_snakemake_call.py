@@ -1,5 +1,6 @@
 """How commands call Snakemake: its arguments, its status, and signals."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from longwatt import shipped
+from longwatt.__main__ import run
 from longwatt.commands.snakemake_call import arguments_for, call, split_config
+from longwatt.processes import identified
 
 
 @pytest.fixture
@@ -90,6 +93,17 @@ def test_snakemakes_status_is_the_commands_and_its_line_is_printed(folder, monke
 def test_a_killed_snakemake_ends_as_a_shell_says_it(folder, monkeypatch):
     stand_in(folder, monkeypatch, "import os; os.kill(os.getpid(), 9)")
     assert call() == 137
+
+
+def test_a_run_that_another_keeps_out_names_it(folder, monkeypatch, capfd):
+    stand_in(folder, monkeypatch, "import sys; sys.exit(1)")
+    assert run(["run", "--study", "demo"]) == 1
+    assert "already" not in capfd.readouterr().err
+    noted = folder / "logs/demo/run.json"
+    noted.parent.mkdir(parents=True)
+    noted.write_text(json.dumps({"run": identified(os.getpid()), "pid": os.getpid()}))
+    assert run(["run", "--study", "demo"]) == 1
+    assert f"process {os.getpid()} runs demo in this folder already" in capfd.readouterr().err
 
 
 WAITING = """

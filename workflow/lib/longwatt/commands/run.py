@@ -23,8 +23,9 @@ def run_study(context: typer.Context, study: Study = None) -> None:
     """
     refuse_no_study(study, context.args)
     status = call(study=study, options=context.args)
-    if status == 0 and not set(context.args) & set(DRY):
-        _say_what_is_next(asked_study(study, split_config(context.args)[1]))
+    if not set(context.args) & set(DRY):
+        say = _say_what_is_next if status == 0 else _say_who_runs
+        say(asked_study(study, split_config(context.args)[1]))
     raise typer.Exit(status)
 
 
@@ -34,6 +35,18 @@ def _say_what_is_next(study: str) -> None:
         typer.echo(
             f"The answer is {answer}. Next: longwatt choose --study {study}, or "
             f"longwatt report --study {study} for one file with all of it.",
+            err=True,
+        )
+
+
+def _say_who_runs(study: str) -> None:
+    """Name the other run that holds Snakemake's lock, so that nobody takes the lock away."""
+    from longwatt.watch.announced import living_run
+
+    if (process := living_run(study)) is not None:
+        typer.echo(
+            f"longwatt: process {process} runs {study} in this folder already; wait for it "
+            f"(longwatt status --study {study} --watch), and do not unlock",
             err=True,
         )
 

@@ -39,7 +39,7 @@ from longwatt.tokens.references import EACH
 
 DEAREST = 10  # cells that the plan names
 WH_PER_KWH = 1000
-SMALL_KWH = 0.001  # below it kWh show no digit
+LEAST_SHOWN_KWH = 0.001  # below it kWh show no digit
 PLAN_COLUMNS = (
     "cell", "dataset", "model", "attention", "seq_len", "budget", "protocol", "seed", "part",
     "finished", "gpus", "seconds", "seconds_median", "seconds_at_most", "seconds_source",
@@ -283,14 +283,14 @@ def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
 
 def _energy(kwh: float | None, limit: float | None) -> tuple[float | None, float | None, str]:
     """Return an energy, its most and their unit, Wh where kWh show no digit."""
-    if kwh is None or limit is None or limit >= SMALL_KWH:
+    if kwh is None or limit is None or limit >= LEAST_SHOWN_KWH:
         return kwh, limit, "kWh"
     return WH_PER_KWH * kwh, WH_PER_KWH * limit, "Wh"
 
 
 def _kwh(value: float | None) -> str:
     """Write an energy of a table, whose unit is kWh however small it is."""
-    small = value is not None and 0 < value < SMALL_KWH
+    small = value is not None and 0 < value < LEAST_SHOWN_KWH
     return number(value, ".2g") if small else short(value)
 
 

@@ -36,7 +36,8 @@ def announce(study: Announced) -> None:
     """Name the study that this process runs, and note it for `longwatt status`."""
     _studies[:] = [study]
     path = run_file(study.current.stages.study_id)
-    if _runs_already(path):
+    # Snakemake's lock refuses a second run, or it only looks (a plan): the first is to be watched.
+    if living_run(study.current.stages.study_id) is not None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,16 +47,13 @@ def announce(study: Announced) -> None:
         return
 
 
-def _runs_already(noted: Path) -> bool:
-    """Return whether another process of this machine has noted its run and goes on.
-
-    A second run is refused by Snakemake's lock, or only looks (a plan): the first is to be watched.
-    """
-    run = read_object(noted).get("run")
+def living_run(study: str) -> int | None:
+    """Return the process of this machine that runs a study by its own note."""
+    noted = read_object(run_file(study))
     try:
-        return isinstance(run, str) and is_alive(run)
-    except ValueError:  # damaged
-        return False
+        return int(noted["pid"]) if is_alive(str(noted["run"])) else None
+    except (KeyError, TypeError, ValueError):  # none, or damaged
+        return None
 
 
 def announced() -> Announced | None:
