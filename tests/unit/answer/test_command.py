@@ -34,6 +34,8 @@ def test_a_choice_for_every_dataset_with_the_table_of_break_even(there, capsys):
 
 
 def test_without_a_name_the_study_is_that_of_config(there, capsys):
+    assert run(["choose"]) == 1
+    assert "no config.yaml that names a study" in capsys.readouterr().err
     (there / "config.yaml").write_text("study: small\n")
     assert run(["choose", "--dataset", "e"]) == 0
     assert "Take other, 64 tokens" in capsys.readouterr().out

@@ -27,7 +27,7 @@ from longwatt.command_line import finite, positive_number
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
 from longwatt.disk_space import DISK_FULL
-from longwatt.freshness.in_force import asked_study, find
+from longwatt.freshness.in_force import MACHINE_FILE, asked_study, find
 from longwatt.metrics.resampling import FULL_SCORE, Resampling
 from longwatt.provenance.artefacts import Damaged
 from longwatt.results.standing import NothingFits, refuse_outdated, results_of
@@ -157,7 +157,7 @@ def _read(given: argparse.Namespace) -> Read:
         name = given.csv.name
         settings = {"study": given.csv.stem, "title": name, "titles": dict[str, str]()}
         return points, {**settings, **_defaults()}, []
-    given.study = asked_study(given.study, given.config)
+    given.study = _study_of(given)
     folder = results_of(given.results, given.study)
     if not (folder / "summary.csv").is_file():
         raise NothingFits(f"{folder} has no summary.csv yet: run the study to its end first")
@@ -182,6 +182,17 @@ def _read(given: argparse.Namespace) -> Read:
             f"no cell of {given.study} has a score yet: run the study to its end first"
         )
     return points, settings, [doubt] if doubt else []
+
+
+def _study_of(given: argparse.Namespace) -> str:
+    """Return the study that was asked for, or that config.yaml names."""
+    named = given.study or "study" in parse_changes(given.config)
+    if not named and not Path(MACHINE_FILE).is_file():
+        raise NothingFits(
+            f"this folder has no {MACHINE_FILE} that names a study; give --study NAME, or go to "
+            "the folder that holds its results/"
+        )
+    return asked_study(given.study, given.config)
 
 
 def _defaults() -> dict[str, Any]:
