@@ -126,6 +126,12 @@ def test_facts_for_programs_are_json_with_null_for_unknown(current):
     assert facts["left_basis"].startswith("estimated: ") and facts["run"] is None
 
 
+def test_a_loss_that_is_no_number_is_null_for_programs(current):
+    begin("finetune", loss=float("nan"))
+    written = json.dumps(status_facts(StatusReader(current).read()), allow_nan=False)
+    assert json.loads(written)["jobs"][0]["loss"] is None
+
+
 def test_ended_jobs_of_the_study_correct_the_plan(current):
     reader = StatusReader(current)
     plan = reader.clock.seconds((CELLS[1], "finetune"))

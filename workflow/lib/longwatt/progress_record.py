@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import re
 import time
@@ -36,6 +37,12 @@ TRAINING, VALIDATING, PREDICTING = "train", "validation", "generate"
 DONE, FAILED, STOPPED_WORD = "done", "failed", "stopped"  # how a job ended
 # What an attempt takes over from the one before it.
 INHERITED = ("scores", "steps", "groups", "batches", "examples")
+# What a record holds of other kinds than words and numbers, and what must be a number.
+KINDS: dict[str, type] = {"spent_s": dict, "scores": list, "phase": str}
+NUMBERS = {
+    "pid", "began_s", "entered_s", "at_s", "ended_s", "step", "first_step", "count", "steps",
+    "groups", "batches", "examples", "validated",
+}  # fmt: skip
 # Lines of workers that say how far they are.
 STEP_LINE = re.compile(r"step (\d+)/(\d+)((?:  \w+ \S+)*)$")
 TOTAL_LINE = re.compile(r"(\d+) examples in (\d+) batches")
@@ -50,7 +57,7 @@ class ProgressRecord:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.facts: dict[str, Any] = {"spent_s": {}, "scores": [], **read_object(path)}
+        self.facts: dict[str, Any] = {"spent_s": {}, "scores": [], **read_record(path)}
         self._base = int(self.facts.get("step") or 0)
         self._written = 0.0
 
@@ -59,7 +66,7 @@ class ProgressRecord:
         facts, now = self.facts, time.time()
         spent, old = facts["spent_s"], facts.get("phase")
         if old is not None:  # by the wall clock: the job itself began the first phases
-            spent[old] = round(spent.get(old, 0.0) + max(0.0, now - facts["entered_s"]), 3)
+            spent[old] = round(spent.get(old, 0.0) + max(0.0, now - facts.get("entered_s", now)), 3)
         again = phase == VALIDATING and facts.get("validating") == step
         if phase == VALIDATING:  # writing the best weights comes between, and is another phase
             facts["validating"] = step
@@ -127,6 +134,29 @@ class ProgressRecord:
                 partial.unlink(missing_ok=True)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record without what is not of its kind, empty where there is none.
+
+    A damaged file, or one of another version, loses progress and stops no job.
+    """
+    return {name: value for name, value in read_object(path).items() if _is_sound(name, value)}
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    if name in NUMBERS:
+        return _is_number(value)
+    if not isinstance(value, KINDS.get(name, object)):
+        return False
+    if name == "scores":  # pairs of a step and its score
+        pairs = (one for one in value if isinstance(one, list) and len(one) == 2)
+        return [one for one in pairs if all(map(_is_number, one))] == value
+    return name != "spent_s" or all(map(_is_number, value.values()))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _values(text: str) -> dict[str, float]:
     """Read the named numbers of a line ("  loss 2.1  lr 0.001"), without the seconds."""
     names = text.split()
@@ -172,7 +202,7 @@ def recorded_job(
         stops: errors that say it was asked to end.
     """
     path = folder / FILE
-    earlier = read_object(path)
+    earlier = read_record(path)
     kept = {name: earlier[name] for name in INHERITED if name in earlier}
     pid = os.getpid()
     me = {"pid": pid, "started": started(pid), "host": os.uname().nodename}
@@ -188,7 +218,7 @@ def recorded_job(
         how = STOPPED_WORD
         raise
     finally:
-        record.facts = {**record.facts, **read_object(path), "ended": how, "ended_s": time.time()}
+        record.facts = {**record.facts, **read_record(path), "ended": how, "ended_s": time.time()}
         record.write()
 
 

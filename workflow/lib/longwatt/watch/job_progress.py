@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longwatt.files import read_object
 from longwatt.processes import still_runs
 from longwatt.progress_record import (
     DONE,
@@ -20,6 +19,7 @@ from longwatt.progress_record import (
     TRAINING,
     VALIDATING,
     WAITING,
+    read_record,
 )
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD
 
@@ -117,7 +117,7 @@ def read_progress(
         every: steps from one validation to the next.
     """
     path = folder / FILE
-    facts = read_object(path)
+    facts = read_record(path)
     if "began_s" not in facts:
         return None
     try:
