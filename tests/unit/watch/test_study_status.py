@@ -163,6 +163,18 @@ def test_a_run_names_its_study_to_watchers_of_its_process(current):
     assert announced().current is current
 
 
+def test_a_run_that_is_refused_by_the_lock_of_a_living_one_takes_not_its_place(current):
+    study = Announced(current, None)
+    path = run_file("tiny")
+    write_json(path, {"run": identified(os.getppid()), "pid": os.getppid()})
+    announce(study)
+    assert json.loads(path.read_text())["pid"] == os.getppid()
+    for noted in ("host:1:1", "x", 3, f"{os.uname().nodename}:{os.getppid()}:0"):
+        write_json(path, {"run": noted, "pid": os.getppid()})
+        announce(study)
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
 def test_watching_waits_for_a_run_and_ends_with_it(current, monkeypatch):
     states = iter(["not started", "stopped", "running", "running", "stopped", "running"])
     reader = SimpleNamespace(read=lambda: SimpleNamespace(state=next(states)))

@@ -37,8 +37,7 @@ TRAINING, VALIDATING, PREDICTING = "train", "validation", "generate"
 DONE, FAILED, STOPPED_WORD = "done", "failed", "stopped"  # how a job ended
 # What an attempt takes over from the one before it.
 INHERITED = ("scores", "steps", "groups", "batches", "examples")
-# What a record holds of other kinds than words and numbers, and what must be a number.
-KINDS: dict[str, type] = {"spent_s": dict, "scores": list, "phase": str}
+# What must be a number in a record.
 NUMBERS = {
     "pid", "began_s", "entered_s", "at_s", "ended_s", "step", "first_step", "count", "steps",
     "groups", "batches", "examples", "validated",
@@ -145,12 +144,15 @@ def read_record(path: Path) -> dict[str, Any]:
 def _is_sound(name: str, value: Any) -> bool:
     if name in NUMBERS:
         return _is_number(value)
-    if not isinstance(value, KINDS.get(name, object)):
-        return False
-    if name == "scores":  # pairs of a step and its score
-        pairs = (one for one in value if isinstance(one, list) and len(one) == 2)
-        return [one for one in pairs if all(map(_is_number, one))] == value
-    return name != "spent_s" or all(map(_is_number, value.values()))
+    if name == "scores":
+        return isinstance(value, list) and all(map(_is_scored_step, value))
+    if name == "spent_s":
+        return isinstance(value, dict) and all(map(_is_number, value.values()))
+    return name != "phase" or isinstance(value, str)
+
+
+def _is_scored_step(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _is_number(value: Any) -> bool:
