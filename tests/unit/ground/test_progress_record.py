@@ -84,11 +84,17 @@ def test_batches_are_counted_and_their_number_is_heard(record):
 
 
 @pytest.mark.parametrize(
-    ("error", "how"), [(None, "done"), (KeyboardInterrupt, "stopped"), (ValueError, "failed")]
+    ("error", "how"),
+    [
+        (None, "done"),
+        (SystemExit, "stopped"),
+        (KeyboardInterrupt, "interrupted"),
+        (ValueError, "failed"),
+    ],
 )
 def test_the_record_says_how_the_job_ended(tmp_path, error, how):
     def work():
-        with recorded_job(tmp_path, "predict a", (KeyboardInterrupt,)):
+        with recorded_job(tmp_path, "predict a", (SystemExit,)):
             assert "ended" not in read_object(tmp_path / FILE)
             ProgressRecord(tmp_path / FILE).enter("generate", 7)
             if error:

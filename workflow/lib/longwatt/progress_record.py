@@ -34,7 +34,8 @@ ALIVE_EVERY_S = 5.0  # how often a living job renews the file's time
 # Phases that the job itself notes; the others are those of the energy log.
 WAITING, STARTING = "waiting", "load"
 TRAINING, VALIDATING, PREDICTING = "train", "validation", "generate"
-DONE, FAILED, STOPPED_WORD = "done", "failed", "stopped"  # how a job ended
+# How a job ended: stopped once it had saved, or interrupted before.
+DONE, FAILED, STOPPED_WORD, INTERRUPTED = "done", "failed", "stopped", "interrupted"
 # What an attempt takes over from the one before it.
 INHERITED = ("scores", "steps", "groups", "batches", "examples")
 # What must be a number in a record.
@@ -201,7 +202,7 @@ def recorded_job(
     Args:
         folder: its work folder.
         label: its name for people.
-        stops: errors that say it was asked to end.
+        stops: errors that say it was asked to end, and has saved.
     """
     path = folder / FILE
     earlier = read_record(path)
@@ -218,6 +219,9 @@ def recorded_job(
         how = DONE
     except stops:
         how = STOPPED_WORD
+        raise
+    except KeyboardInterrupt:
+        how = INTERRUPTED
         raise
     finally:
         record.facts = {**record.facts, **read_record(path), "ended": how, "ended_s": time.time()}
