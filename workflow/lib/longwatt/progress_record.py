@@ -35,7 +35,7 @@ ALIVE_EVERY_S = 5.0  # how often a living job renews the file's time
 WAITING, STARTING = "waiting", "load"
 TRAINING, VALIDATING, PREDICTING = "train", "validation", "generate"
 # How a job ended: stopped once it had saved, or interrupted before.
-DONE, FAILED, STOPPED_WORD, INTERRUPTED = "done", "failed", "stopped", "interrupted"
+DONE, FAILED, STOPPED_WORD, INTERRUPTED_WORD = "done", "failed", "stopped", "interrupted"
 # What an attempt takes over from the one before it.
 INHERITED = ("scores", "steps", "groups", "batches", "examples")
 # What must be a number in a record.
@@ -221,7 +221,7 @@ def recorded_job(
         how = STOPPED_WORD
         raise
     except KeyboardInterrupt:
-        how = INTERRUPTED
+        how = INTERRUPTED_WORD
         raise
     finally:
         record.facts = {**record.facts, **read_record(path), "ended": how, "ended_s": time.time()}

@@ -14,7 +14,7 @@ from longwatt.progress_record import (
     DONE,
     FAILED,
     FILE,
-    INTERRUPTED,
+    INTERRUPTED_WORD,
     PREDICTING,
     STOPPED_WORD,
     TRAINING,
@@ -163,7 +163,7 @@ def _progress(
 
 def _state(facts: Mapping[str, Any], seen_s: float, now: float) -> str:
     """Judge whether a job runs, by its process here or its last sign of life."""
-    if facts.get("ended") in (DONE, FAILED, STOPPED_WORD, INTERRUPTED):
+    if facts.get("ended") in (DONE, FAILED, STOPPED_WORD, INTERRUPTED_WORD):
         return str(facts["ended"])
     if facts.get("host") == os.uname().nodename:
         return RUNNING if still_runs(int(facts["pid"]), facts.get("started")) else CUT_OFF

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from longwatt.layout.wording import duration
 from longwatt.progress_record import (
-    INTERRUPTED,
+    INTERRUPTED_WORD,
     PREDICTING,
     STOPPED_WORD,
     TRAINING,
@@ -66,7 +66,7 @@ def job_row(name: str, part: str, job: JobProgress, now: float) -> ProgressRow:
     point = part.removeprefix(PREDICT) if part.startswith(PREDICT) else ""
     shown = f"{name} {point}" if point else name
     share = job.share if job.phase != WAITING else None
-    if job.state in (STOPPED_WORD, INTERRUPTED):
+    if job.state in (STOPPED_WORD, INTERRUPTED_WORD):
         return ProgressRow(shown, share, _stopped_words(part, job), "", "dim")
     if job.state in (CUT_OFF, OUT_OF_SIGHT):
         return ProgressRow(shown, share, _lost_words(job, now), "", "bad")
