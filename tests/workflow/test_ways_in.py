@@ -129,6 +129,7 @@ def test_a_module_from_a_path_may_have_other_names(source, cache, user):
     assert state(source) == before
 
 
+@pytest.mark.long
 def test_snakedeploy_deploys_a_tag_with_its_package_studies_and_profiles(
     source, cache, user, github
 ):

@@ -11,6 +11,7 @@ import pytest
 from longwatt import progress_record
 from longwatt.files import read_object
 from longwatt.progress_record import FILE, ProgressRecord, recorded_job
+from longwatt.watch.job_progress import read_progress
 
 
 @pytest.fixture
@@ -83,11 +84,17 @@ def test_batches_are_counted_and_their_number_is_heard(record):
 
 
 @pytest.mark.parametrize(
-    ("error", "how"), [(None, "done"), (KeyboardInterrupt, "stopped"), (ValueError, "failed")]
+    ("error", "how"),
+    [
+        (None, "done"),
+        (SystemExit, "stopped"),
+        (KeyboardInterrupt, "interrupted"),
+        (ValueError, "failed"),
+    ],
 )
 def test_the_record_says_how_the_job_ended(tmp_path, error, how):
     def work():
-        with recorded_job(tmp_path, "predict a", (KeyboardInterrupt,)):
+        with recorded_job(tmp_path, "predict a", (SystemExit,)):
             assert "ended" not in read_object(tmp_path / FILE)
             ProgressRecord(tmp_path / FILE).enter("generate", 7)
             if error:
@@ -143,3 +150,26 @@ def test_without_a_job_nothing_is_written(tmp_path, monkeypatch):
     progress_record.count_beat()
     progress_record.hear_line("step 2/9  loss 1.5")
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"scores": None}, {"scores": [[1, "x"]]}, {"scores": [3]}, {"spent_s": [1]},
+        {"spent_s": {"load": None}}, {"step": "x"}, {"phase": "load", "entered_s": None},
+        {"phase": ["load"]}, {"count": {}}, {"steps": "many", "groups": []}, {"began_s": "today"},
+    ],
+)  # fmt: skip
+def test_what_a_record_of_another_version_holds_stops_no_job_and_no_watcher(tmp_path, damaged):
+    path = tmp_path / FILE
+    path.write_text(json.dumps(damaged))
+    with recorded_job(tmp_path, "finetune a", ()):
+        path.write_text(json.dumps({**read_object(path), **damaged}))
+        worker = ProgressRecord(path)
+        train(worker, first=0, steps=2)
+        validate(worker, step=2, groups=1, score=50)
+        worker.write()
+        assert worker.facts["scores"] == [[2, 50.0]]
+        path.write_text(json.dumps({**read_object(path), **damaged}))
+        read_progress(tmp_path, steps=40, every=2)
+    assert read_object(path)["ended"] == "done"

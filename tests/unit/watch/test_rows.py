@@ -44,7 +44,15 @@ def test_a_job_that_was_killed_or_is_silent_is_said_to_be(tmp_path):
     lost = row(tmp_path, host="node7", seen_s=NOW - 180)
     assert lost.words == "last seen 3 min ago on node7"
     assert row(tmp_path, seen_s=NOW - 300).left == "silent 5 min"
+
+
+def test_only_a_job_that_saved_is_said_to_have_saved(tmp_path):
     assert row(tmp_path, ended="stopped", ended_s=NOW).words == "stopped at step 30/100, saved"
+    cut = row(tmp_path, ended="interrupted", ended_s=NOW)
+    assert cut.words == "interrupted at step 30/100"
+    waited = {"phase": "waiting", "step": None, "ended_s": NOW}
+    for how in ("stopped", "interrupted"):
+        assert row(tmp_path, ended=how, **waited).words == "stopped before its first step"
 
 
 LONG = "squad_articles/bigbird_pegasus_large/16384/eight_gpus/generated/seed1 greedy_of_four_beams"

@@ -155,6 +155,12 @@ def test_facts_for_programs_are_json_with_null_for_unknown(current):
     assert facts["left_basis"].startswith("estimated: ") and facts["run"] is None
 
 
+def test_a_loss_that_is_no_number_is_null_for_programs(current):
+    begin("finetune", loss=float("nan"))
+    written = json.dumps(status_facts(StatusReader(current).read()), allow_nan=False)
+    assert json.loads(written)["jobs"][0]["loss"] is None
+
+
 def test_ended_jobs_of_the_study_correct_the_plan(current):
     reader = StatusReader(current)
     plan = reader.clock.seconds((CELLS[1], "finetune"))
@@ -184,6 +190,18 @@ def test_a_training_is_expected_to_stop_between_its_patience_and_its_last_step(c
 def test_a_run_names_its_study_to_watchers_of_its_process(current):
     announce(Announced(current, None))
     assert announced().current is current
+
+
+def test_a_run_that_is_refused_by_the_lock_of_a_living_one_takes_not_its_place(current):
+    study = Announced(current, None)
+    path = run_file("tiny")
+    write_json(path, {"run": identified(os.getppid()), "pid": os.getppid()})
+    announce(study)
+    assert json.loads(path.read_text())["pid"] == os.getppid()
+    for noted in ("host:1:1", "x", 3, f"{os.uname().nodename}:{os.getppid()}:0"):
+        write_json(path, {"run": noted, "pid": os.getppid()})
+        announce(study)
+        assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
 def test_watching_waits_for_a_run_and_ends_with_it(current, monkeypatch):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import re
 import time
@@ -33,9 +34,15 @@ ALIVE_EVERY_S = 5.0  # how often a living job renews the file's time
 # Phases that the job itself notes; the others are those of the energy log.
 WAITING, STARTING = "waiting", "load"
 TRAINING, VALIDATING, PREDICTING = "train", "validation", "generate"
-DONE, FAILED, STOPPED_WORD = "done", "failed", "stopped"  # how a job ended
+# How a job ended: stopped once it had saved, or interrupted before.
+DONE, FAILED, STOPPED_WORD, INTERRUPTED_WORD = "done", "failed", "stopped", "interrupted"
 # What an attempt takes over from the one before it.
 INHERITED = ("scores", "steps", "groups", "batches", "examples")
+# What must be a number in a record.
+NUMBERS = {
+    "pid", "began_s", "entered_s", "at_s", "ended_s", "step", "first_step", "count", "steps",
+    "groups", "batches", "examples", "validated",
+}  # fmt: skip
 # Lines of workers that say how far they are.
 STEP_LINE = re.compile(r"step (\d+)/(\d+)((?:  \w+ \S+)*)$")
 TOTAL_LINE = re.compile(r"(\d+) examples in (\d+) batches")
@@ -50,7 +57,7 @@ class ProgressRecord:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.facts: dict[str, Any] = {"spent_s": {}, "scores": [], **read_object(path)}
+        self.facts: dict[str, Any] = {"spent_s": {}, "scores": [], **read_record(path)}
         self._base = int(self.facts.get("step") or 0)
         self._written = 0.0
 
@@ -59,7 +66,7 @@ class ProgressRecord:
         facts, now = self.facts, time.time()
         spent, old = facts["spent_s"], facts.get("phase")
         if old is not None:  # by the wall clock: the job itself began the first phases
-            spent[old] = round(spent.get(old, 0.0) + max(0.0, now - facts["entered_s"]), 3)
+            spent[old] = round(spent.get(old, 0.0) + max(0.0, now - facts.get("entered_s", now)), 3)
         again = phase == VALIDATING and facts.get("validating") == step
         if phase == VALIDATING:  # writing the best weights comes between, and is another phase
             facts["validating"] = step
@@ -127,6 +134,32 @@ class ProgressRecord:
                 partial.unlink(missing_ok=True)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record without what is not of its kind, empty where there is none.
+
+    A damaged file, or one of another version, loses progress and stops no job.
+    """
+    return {name: value for name, value in read_object(path).items() if _is_sound(name, value)}
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    if name in NUMBERS:
+        return _is_number(value)
+    if name == "scores":
+        return isinstance(value, list) and all(map(_is_scored_step, value))
+    if name == "spent_s":
+        return isinstance(value, dict) and all(map(_is_number, value.values()))
+    return name != "phase" or isinstance(value, str)
+
+
+def _is_scored_step(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _values(text: str) -> dict[str, float]:
     """Read the named numbers of a line ("  loss 2.1  lr 0.001"), without the seconds."""
     names = text.split()
@@ -169,10 +202,10 @@ def recorded_job(
     Args:
         folder: its work folder.
         label: its name for people.
-        stops: errors that say it was asked to end.
+        stops: errors that say it was asked to end, and has saved.
     """
     path = folder / FILE
-    earlier = read_object(path)
+    earlier = read_record(path)
     kept = {name: earlier[name] for name in INHERITED if name in earlier}
     pid = os.getpid()
     me = {"pid": pid, "started": started(pid), "host": os.uname().nodename}
@@ -187,8 +220,11 @@ def recorded_job(
     except stops:
         how = STOPPED_WORD
         raise
+    except KeyboardInterrupt:
+        how = INTERRUPTED_WORD
+        raise
     finally:
-        record.facts = {**record.facts, **read_object(path), "ended": how, "ended_s": time.time()}
+        record.facts = {**record.facts, **read_record(path), "ended": how, "ended_s": time.time()}
         record.write()
 
 

@@ -96,10 +96,9 @@ def run_workers(
     sigterm.listen()
     count, stamp = spec["settings"]["budget"]["gpus"], spec["provenance"]
     made_by = {name: stamp.get(name) for name in ("settings_digest", "code_digest")}
-    stops = (Stopped, KeyboardInterrupt)
     with (
         _exclusive(folder / "lock"),
-        recorded_job(folder, label, stops) as record,
+        recorded_job(folder, label, (Stopped,)) as record,
         contextlib.ExitStack() as until_published,
     ):
         with (

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longwatt.files import read_object
 from longwatt.processes import still_runs
 from longwatt.progress_record import (
     DONE,
     FAILED,
     FILE,
+    INTERRUPTED_WORD,
     PREDICTING,
     STOPPED_WORD,
     TRAINING,
     VALIDATING,
     WAITING,
+    read_record,
 )
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD
 
@@ -117,7 +118,7 @@ def read_progress(
         every: steps from one validation to the next.
     """
     path = folder / FILE
-    facts = read_object(path)
+    facts = read_record(path)
     if "began_s" not in facts:
         return None
     try:
@@ -162,7 +163,7 @@ def _progress(
 
 def _state(facts: Mapping[str, Any], seen_s: float, now: float) -> str:
     """Judge whether a job runs, by its process here or its last sign of life."""
-    if facts.get("ended") in (DONE, FAILED, STOPPED_WORD):
+    if facts.get("ended") in (DONE, FAILED, STOPPED_WORD, INTERRUPTED_WORD):
         return str(facts["ended"])
     if facts.get("host") == os.uname().nodename:
         return RUNNING if still_runs(int(facts["pid"]), facts.get("started")) else CUT_OFF

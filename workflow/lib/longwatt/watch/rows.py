@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from longwatt.layout.wording import duration
-from longwatt.progress_record import PREDICTING, STOPPED_WORD, TRAINING, VALIDATING, WAITING
+from longwatt.progress_record import (
+    INTERRUPTED_WORD,
+    PREDICTING,
+    STOPPED_WORD,
+    TRAINING,
+    VALIDATING,
+    WAITING,
+)
 from longwatt.study.cells import FINETUNE, PREDICT
 from longwatt.watch.job_progress import CUT_OFF, OUT_OF_SIGHT, PHASE_WORDS, RUNNING, JobProgress
 
@@ -59,10 +66,8 @@ def job_row(name: str, part: str, job: JobProgress, now: float) -> ProgressRow:
     point = part.removeprefix(PREDICT) if part.startswith(PREDICT) else ""
     shown = f"{name} {point}" if point else name
     share = job.share if job.phase != WAITING else None
-    if job.state == STOPPED_WORD:
-        return ProgressRow(
-            shown, share, f"stopped at {_unit(part)} {_count(job)}, saved", "", "dim"
-        )
+    if job.state in (STOPPED_WORD, INTERRUPTED_WORD):
+        return ProgressRow(shown, share, _stopped_words(part, job), "", "dim")
     if job.state in (CUT_OFF, OUT_OF_SIGHT):
         return ProgressRow(shown, share, _lost_words(job, now), "", "bad")
     words, silent = _phase_words(job, now), now - float(job.facts.get("at_s", now))
@@ -73,6 +78,13 @@ def job_row(name: str, part: str, job: JobProgress, now: float) -> ProgressRow:
     ):
         return ProgressRow(shown, share, words, f"silent {ago_words(silent)}", "bad")
     return ProgressRow(shown, share, words, _left_words(part, job))
+
+
+def _stopped_words(part: str, job: JobProgress) -> str:
+    if job.done is None:
+        return f"stopped before its first {_unit(part)}"
+    saved = ", saved" if job.state == STOPPED_WORD else ""
+    return f"{job.state} at {_unit(part)} {_count(job)}{saved}"
 
 
 def _lost_words(job: JobProgress, now: float) -> str:

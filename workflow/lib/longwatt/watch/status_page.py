@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -114,6 +115,11 @@ def status_facts(status: StudyStatus) -> dict[str, Any]:
 
 
 def _job_facts(part: PartKey, job: JobProgress) -> dict[str, Any]:
-    facts = {name: getattr(job, name) for name in JOB_FACTS}
+    facts = {name: _told(getattr(job, name)) for name in JOB_FACTS}
     best = {"best_step": job.best and job.best[0], "best_score": job.best and job.best[1]}
     return {"cell": part[0], "part": part[1], **facts, **best, "last_seen_s": job.seen_s}
+
+
+def _told(value: Any) -> Any:
+    """Return a value as JSON has it, which knows no infinite loss."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

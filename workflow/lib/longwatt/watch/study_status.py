@@ -18,7 +18,7 @@ from longwatt.freshness.in_force import InForce
 from longwatt.gpus import listing
 from longwatt.plan import cell_cores, urgency
 from longwatt.processes import is_alive
-from longwatt.progress_record import FILE, STOPPED_WORD
+from longwatt.progress_record import FILE, INTERRUPTED_WORD, STOPPED_WORD
 from longwatt.provenance.stamps import Stage, agrees
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD
 from longwatt.study.stages import Stages
@@ -34,7 +34,7 @@ from longwatt.watch.job_progress import (
 from longwatt.watch.outlook import Outlook, PartKey, StudyClock
 from longwatt.watch.rows import short_names
 
-UNDER_WAY = (RUNNING, OUT_OF_SIGHT, CUT_OFF, STOPPED_WORD)
+UNDER_WAY = (RUNNING, OUT_OF_SIGHT, CUT_OFF, STOPPED_WORD, INTERRUPTED_WORD)
 # Rules of data and batch sizes, which cells share.
 DATA_RULES = (
     "download_dataset", "download_model", "make_tokenizer", "tokenize_dataset", "probe_batch_size",
