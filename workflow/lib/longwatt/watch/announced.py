@@ -33,18 +33,14 @@ _studies: list[Announced] = []
 
 
 def announce(study: Announced) -> None:
-    """Name the study that this process runs, and note it for `longwatt status`.
-
-    A run that is alive stays noted: Snakemake's lock will refuse this one.
-    """
+    """Name the study that this process runs, and note it for `longwatt status`."""
     _studies[:] = [study]
-    path = run_file(study.current.stages.study_id)
+    name = study.current.stages.study_id
     # Snakemake's lock refuses a second run, or it only looks (a plan): the first is to be watched.
-    if living_run(study.current.stages.study_id) is not None:
+    if living_run(name) is not None:
         return
+    path = run_file(name)
     try:
-        if _is_of_living_run(path):
-            return
         path.parent.mkdir(parents=True, exist_ok=True)
         run = {"run": identified(os.getpid()), "host": os.uname().nodename}
         write_json(path, {**run, "pid": os.getpid(), "began_s": time.time()})
@@ -69,12 +65,3 @@ def announced() -> Announced | None:
 def run_file(study: str) -> Path:
     """Return the file that names the newest run of a study."""
     return Path("logs") / study / "run.json"
-
-
-def _is_of_living_run(path: Path) -> bool:
-    """Check whether another process of this machine, which lives, has noted itself."""
-    run = str(read_object(path).get("run", ""))
-    try:
-        return run != identified(os.getpid()) and is_alive(run)
-    except ValueError:  # not written by longwatt
-        return False
