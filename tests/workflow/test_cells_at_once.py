@@ -11,6 +11,7 @@ from tests.workflow.conftest import Project
 LENGTHS = (32, 64)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is no two")
 def test_two_small_cells_run_at_once_on_different_cores(tmp_path):
     project = Project.create(tmp_path / "project")

@@ -53,6 +53,7 @@ def start(project: Project, study: str, variables: dict[str, str]) -> subprocess
     return subprocess.Popen(project.command(study=study), **where, **silent)
 
 
+@pytest.mark.long
 def test_a_study_that_is_running_is_refused_and_another_on_the_same_data_runs_beside_it(project):
     variables = environment(project)
     project.run("--until", "tokenize_dataset", **variables)

@@ -183,6 +183,7 @@ def test_a_report_is_one_file_with_captions(project):
         assert beginning in report, caption.name
 
 
+@pytest.mark.long
 def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     project.edit("config.yaml", "watts_per_core: none", "watts_per_core: 10.5")
     again = {"summarize_energy": 4, "summarize": 1, "tabulate": 1, "plot": 1, "plot_power": 1,

@@ -30,7 +30,7 @@ def test_a_plan_needs_no_gpu_no_data_and_no_weights(fresh):
     made = "{kind: byte_level_bpe, vocab_size: 600}"
     fresh.edit(study, made, "{kind: checkpoint, path: nowhere}")
     said = fresh.run("plan", "--resources", "gpu=16")
-    assert "2 cells, estimated" in said and "GPU-hours" in said and "kWh" in said
+    assert "2 cells, estimated" in said and "GPU-hours" in said and "Wh" in said
     found = plan(fresh)
     assert found["gpus"] == {"count": 16, "source": "as given"}
     assert found["left"]["energy_kwh"] == pytest.approx(0.3 * found["left"]["gpu_hours"])

@@ -178,6 +178,7 @@ def test_a_change_of_settings_reruns_exactly(project, change):
     assert project.would_run() == expected
 
 
+@pytest.mark.long
 def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
     project.study.write_text(project.study.read_text() + CLAIM)
     assert project.would_run() == {"judge_claims": 1, "answer": 1}
@@ -304,6 +305,7 @@ def test_partial_leaves_out_what_other_settings_made(project):
     assert "2 cells: 2 outdated" in said and "nothing is finished yet" in said
 
 
+@pytest.mark.long
 def test_changed_data_are_still_to_be_read_again_after_a_touch(tmp_path):
     """A dry run says so too, though the touch has recorded all as made."""
     project = Project.create(tmp_path / "project")

@@ -106,6 +106,7 @@ def test_a_wide_job_waits_only_for_narrow_ones_that_already_run(machine):
     )  # its prediction follows at once, narrow ones wait
 
 
+@pytest.mark.long
 def test_gpus_wait_for_data_of_a_wide_job_and_priorities_make_nothing_again(machine):
     machine.run()
     jobs = machine.jobs()

@@ -87,7 +87,9 @@ def test_an_unknown_case_is_refused(capsys):
     assert "there is no case 'led_deom'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["led_demo", "early_exit", "causal_lora"])
+@pytest.mark.parametrize(
+    "name", ["led_demo", "early_exit", pytest.param("causal_lora", marks=pytest.mark.long)]
+)
 def test_both_trainers_start_from_the_same_and_lose_the_same(name, tmp_path):
     case = replace(CASES[name], steps=1)
     peer_cases.prepare(case, tmp_path, {})

@@ -252,7 +252,11 @@ def test_nothing_of_scrolls_is_refused(metric):
         for compared in (RAW, NORMALIZED):
             scoring = [Scoring(path.name, metric, compared, tuple(facts))]
             refuse_unseen(facts, scoring)
-            assert visibility_notes(facts, scoring) == []
+            notes = visibility_notes(facts, scoring)
+            if metric == "rouge" and path.stem in {"contract_nli", "qasper"}:  # not their metric
+                assert notes and all("references of one word" in note for note in notes)
+            else:
+                assert notes == []
 
 
 def test_what_was_not_counted_refuses_nothing():

@@ -133,7 +133,9 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("processes", [1, 2, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "processes", [1, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 3))]
+)
 def test_killed_anywhere_and_again_a_training_ends_as_if_undisturbed(
     study, data, tmp_path, undisturbed, processes
 ):

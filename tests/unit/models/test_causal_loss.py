@@ -244,6 +244,7 @@ print(own, peak(lambda: type(model).forward(model, **batch).loss))
 """
 
 
+@pytest.mark.long
 def test_the_loss_takes_at_most_half_of_the_memory():
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

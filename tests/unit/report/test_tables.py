@@ -10,6 +10,7 @@ from longwatt.config.documents import normalise, read_yaml
 from longwatt.datasets import scrolls
 from longwatt.datasets.records import download
 from longwatt.files import sha256
+from longwatt.metric_words import RAW
 from longwatt.report.tables import (
     dataset_statistics,
     energies_table,
@@ -232,7 +233,7 @@ def real_statistics(task: str, root, folder, monkeypatch) -> dict[str, str]:
     (folder / "tokenized.json").write_text(
         json.dumps({"input_tokens": {name: {"mean": 1, "max": 1} for name in splits}})
     )
-    fact = {"dataset": task, "metric": "rouge", "tokenizer": "none"}
+    fact = {"dataset": task, "metric": "rouge", "text": RAW, "tokenizer": "none"}
     paths = {"records": str(folder / "dataset.json"), "tokens": str(folder / "tokenized.json")}
     published = normalise(read_yaml(root / "studies/paper.yaml"))["published"]
     (found,) = dataset_statistics([{**fact, **paths}], {}, published).to_dict("records")

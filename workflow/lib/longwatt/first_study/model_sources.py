@@ -104,7 +104,7 @@ def find_model(
         found = _of_hub(word, revision, task, family)
     else:
         raise FirstStudyError(_unknown(word))
-    _check_task(found, task, word)
+    _check_task(CLASSIFICATION if found.family == "early_exit" else TEXT, task, word)
     return found
 
 
@@ -117,8 +117,7 @@ def _unknown(word: str) -> str:
     )
 
 
-def _check_task(found: Model, task: str, word: str) -> None:
-    theirs = CLASSIFICATION if found.family == "early_exit" else TEXT
+def _check_task(theirs: str, task: str, word: str) -> None:
     if theirs == task:
         return
     fit = "minilm" if task == CLASSIFICATION else "smollm2"
@@ -138,6 +137,7 @@ def _tiny(task: str) -> Model:
 
 def _packaged(word: str, task: str) -> Model:
     for_, package, folder, title = PACKAGED[word]
+    _check_task(for_, task, word)  # before anyone installs it for nothing
     origin = {"package": package, "folder": folder}
     lacks = checkpoints.missing_checkpoint(origin, checkpoints.missing_weights)
     if lacks:
