@@ -22,15 +22,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip install --no-deps --editable /opt/longwatt \
     && python -m compileall -q /opt/longwatt/workflow \
     && useradd --uid 1000 --create-home longwatt \
-    && mkdir --mode 1777 /work
+    && mkdir --mode 1777 /study
 
 # Any user may run it (`docker run --user`): caches go where results go, and a user without an
 # account has a name.
-ENV HF_HOME=/work/.cache/huggingface \
-    XDG_CACHE_HOME=/work/.cache \
-    MPLCONFIGDIR=/work/.cache/matplotlib \
+ENV HF_HOME=/study/.cache/huggingface \
+    XDG_CACHE_HOME=/study/.cache \
+    MPLCONFIGDIR=/study/.cache/matplotlib \
     USER=longwatt
 USER 1000:1000
-WORKDIR /work
+WORKDIR /study
 ENTRYPOINT ["longwatt"]
 CMD ["--help"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -51,16 +51,20 @@ def _say_who_runs(study: str) -> None:
         )
 
 
+def _make(target: str, context: typer.Context, study: str | None) -> NoReturn:
+    """Ask Snakemake for a target that only tells, and end with its status."""
+    refuse_no_study(study, context.args)
+    raise typer.Exit(call([target], study, context.args, cores="1"))
+
+
 def plan_study(context: typer.Context, study: Study = None) -> None:
     """Foretell time, energy, money and disk of a study."""
-    refuse_no_study(study, context.args)
-    raise typer.Exit(call(["plan"], study, context.args, cores="1"))
+    _make("plan", context, study)
 
 
 def report_partly(context: typer.Context, study: Study = None) -> None:
     """Report on the finished cells of a study."""
-    refuse_no_study(study, context.args)
-    raise typer.Exit(call(["partial"], study, context.args, cores="1"))
+    _make("partial", context, study)
 
 
 def judge_cascades(context: typer.Context, study: Study = None) -> None:
@@ -68,8 +72,7 @@ def judge_cascades(context: typer.Context, study: Study = None) -> None:
 
     Another cell then answers where the first is unsure.
     """
-    refuse_no_study(study, context.args)
-    raise typer.Exit(call(["cascade"], study, context.args, cores="1"))
+    _make("cascade", context, study)
 
 
 def report_study(
